@@ -1,0 +1,1 @@
+"""How nodes agree: records in the control store, and nothing else."""
