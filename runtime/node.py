@@ -1,0 +1,101 @@
+"""Start of a node: node file → role.
+
+`python -m runtime.node NODE_JSON`. Exit status 0: left on purpose; 1: a fault, start me again;
+65: the node file or what it names is refused, starting again will not help by itself.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from runtime.coordination.log import Presence
+from runtime.coordination.presence import Heart
+from runtime.errors import AtollError, Corrupt, Refused
+from runtime.node_spec import NodeSpec
+from runtime.objects import Store, open_store
+
+EXIT_FAULT = 1
+EXIT_REFUSED = 65
+
+# Imported late: a gateway needs no torch.
+ROLES = {
+    "training": "runtime.train.agent",
+    "replica": "runtime.serve.replica",
+    "gateway": "runtime.serve.gateway.process",
+}
+
+log = logging.getLogger("node")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What every role is handed: its spec, its stores, its heart, and the wish to leave."""
+
+    spec: NodeSpec
+    control: Store
+    heart: Heart
+    folder: Path  # its own, to keep working files in
+    leaving: threading.Event  # set by SIGTERM and SIGINT: finish what is open, then return
+
+
+def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
+    """Run the role until it is done or told to leave; returns the exit status."""
+    control = open_store(spec.stores.control)
+    heart = Heart(
+        control,
+        Presence(
+            node=spec.node,
+            pool=spec.pool,
+            role=spec.role,
+            address=spec.address,
+            boot_id=secrets.token_hex(8),
+            pid=os.getpid(),
+            state="starting",
+        ),
+    )
+    heart.start()
+    node = Node(spec=spec, control=control, heart=heart, folder=folder, leaving=leaving)
+    try:
+        import_module(ROLES[spec.role]).run(node)
+    except (Refused, Corrupt) as fault:
+        log.error("refused: %s", fault)
+        heart.say(state="refused", why=str(fault))
+        return EXIT_REFUSED
+    except AtollError as fault:
+        log.error("failed: %s", fault)
+        heart.say(state="failed", why=str(fault))
+        return EXIT_FAULT
+    else:
+        heart.say(state="stopped")
+        return 0
+    finally:
+        heart.stop()
+
+
+def main() -> int:
+    """Read the node file named on the command line and run it."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    path = Path(sys.argv[1])
+    try:
+        spec = NodeSpec.model_validate_json(path.read_bytes())
+    except ValidationError as fault:
+        log.error("%s: %s", path, fault)
+        return EXIT_REFUSED
+    leaving = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leaving.set())
+    return run(spec, path.parent.absolute(), leaving)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
