@@ -1,4 +1,4 @@
-"""Where this clone keeps what it makes: one ignored folder, so that removing the clone removes it."""
+"""Where this clone keeps what it makes: one ignored folder; removing the clone removes it."""
 
 import os
 from pathlib import Path
