@@ -143,15 +143,13 @@ class GatewaySpec(Strict):
     port: int = Field(ge=1, le=65535)
 
 
-class NodeSpec(Strict):
-    """All that a node knows when it starts."""
+class NodeTemplate(Strict):
+    """What all nodes of a pool are told alike."""
 
     stack: str
     stack_id: str
     cloud: Literal["local", "aws", "gcp", "azure"]
     pool: str
-    node: str = Field(description="Name of this node, unique in the stack.")
-    address: str = Field(description="Address that other nodes reach it at.")
     bundle_sha256: str
     stores: StoreUrls
     train: TrainSpec | None = None
@@ -164,3 +162,10 @@ class NodeSpec(Strict):
         if self.train is not None:
             return "training"
         return "replica" if self.serve is not None else "gateway"
+
+
+class NodeSpec(NodeTemplate):
+    """All that a node knows when it starts."""
+
+    node: str = Field(description="Name of this node, unique in the stack.")
+    address: str = Field(description="Address that other nodes reach it at.")

@@ -1,0 +1,109 @@
+"""Proof: everything depends on it, so it is made first and deleted last, with a sweep.
+
+It draws the stack's id, by which the sweep finds what is left without reading Pulumi's state.
+Since everything depends on it, it also is the one place that can stop an `up` before anything
+happens: it refuses while a run is live.
+"""
+
+import json
+import secrets
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from infra.checkout import stack_folder
+from infra.clouds.local.sweep import SweepReport, sweep
+from infra.provider.guard import refuse_live
+from infra.provider.kind import Context, Inputs, Kind
+from infra.provider.wire import Properties
+from runtime.coordination.log import PoolLog
+from runtime.errors import Refused
+from runtime.objects import file_url, open_store
+
+ID_BYTES = 4
+PLACES = ("pools", "nodes", "stores", "")  # emptied by the other resources, removed here
+
+
+class ProofInputs(Inputs):
+    """Where the stack is and what may be training in it."""
+
+    home: str = Field(description="Folder of all stacks of this clone.")
+    project: str
+    stack: str
+    pools: tuple[str, ...] = Field(description="Training pools.")
+
+
+class ProofKind(Kind[ProofInputs]):
+    """`atoll:index:Proof`."""
+
+    token: ClassVar[str] = "atoll:index:Proof"  # noqa: S105
+    replaces: ClassVar[frozenset[str]] = frozenset({"home", "project", "stack"})
+    computed: ClassVar[tuple[str, ...]] = ("stack_id",)
+    inputs = ProofInputs
+
+    def create(self, inputs: ProofInputs, context: Context) -> tuple[str, Properties]:
+        """Draw the id and leave the marker by which the CLI and the sweep find the stack."""
+        stack_id = secrets.token_hex(ID_BYTES)
+        folder = stack_folder(Path(inputs.home), stack_id)
+        marker = {
+            "stack": inputs.stack,
+            "stack_id": stack_id,
+            "project": inputs.project,
+            "home": inputs.home,
+        }
+        try:
+            folder.mkdir(parents=True)
+            (folder / "stack.json").write_text(json.dumps(marker))
+        except OSError as fault:
+            raise Refused(
+                f"stack: found {fault.strerror} at {folder}; allowed a folder that can be written "
+                "to; change its rights or set ATOLL_HOME"
+            ) from fault
+        return stack_id, {"stack_id": stack_id}
+
+    def read(self, inputs: ProofInputs, computed: Properties) -> bool:
+        """A number in the state: it is there."""
+        return True
+
+    def refuse_update(self, computed: Properties, inputs: ProofInputs) -> None:
+        """No `up` while a run is live."""
+        folder = stack_folder(Path(inputs.home), str(computed["stack_id"]))
+        control = open_store(file_url(folder / "stores" / "control"))
+        if not (folder / "stores" / "control").is_dir():
+            return
+        for pool in inputs.pools:
+            refuse_live(control, PoolLog(control, pool, "proof"), inputs.stack)
+
+    def delete(self, inputs: ProofInputs, computed: Properties, context: Context) -> None:
+        """Sweep; fail with the list if anything is left, else print the proof."""
+        stack_id = str(computed["stack_id"])
+        folder = stack_folder(Path(inputs.home), stack_id)
+        _remove_if_empty(folder)
+        report = sweep(Path(inputs.home), inputs.stack, stack_id)
+        if report.left:
+            listed = "\n".join(f"  {i.kind} {i.id} {i.where}" for i in report.left)
+            raise Refused(
+                f"{len(report.left)} left of stack {inputs.stack} ({stack_id}):\n{listed}\n"
+                f"end or remove them, or: atoll sweep --delete --stack {inputs.stack}; "
+                "then destroy again"
+            )
+        context.say(proof_text(inputs.stack, stack_id, report), kept=True)
+
+
+def proof_text(stack: str, stack_id: str, report: SweepReport) -> str:
+    """What is printed when nothing is left."""
+    kept = "".join(f"\n  kept {i.kind} {i.id} {i.where}" for i in report.kept)
+    return f"swept stack {stack} ({stack_id}) by process, port, folder, file, socket: 0 left{kept}"
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the marker and the empty places of a stack, unless something else is there."""
+    for place in PLACES:
+        inside = folder / place
+        if not inside.is_dir():
+            continue
+        if place == "" and [p.name for p in inside.iterdir()] == ["stack.json"]:
+            (inside / "stack.json").unlink()
+        if not any(inside.iterdir()):
+            inside.rmdir()
