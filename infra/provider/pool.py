@@ -7,10 +7,13 @@ training), and a timer, `atoll runs start` or the nodes themselves move it.
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from runtime.clouds.local import LocalPool
 
 from infra.checkout import stack_folder
 from infra.plan.names import node_name
@@ -18,9 +21,7 @@ from infra.provider.guard import hold_pool
 from infra.provider.keeper import PoolFile, keeper_alive, start_keeper, stop_keeper
 from infra.provider.kind import Context, Incomplete, Inputs, Kind
 from infra.provider.wire import Properties
-from runtime.clouds.local import LocalPool
 from runtime.coordination.log import PoolLog, Presence, read_presence
-from runtime.errors import Refused
 from runtime.node_spec import NodeTemplate, Schedule
 from runtime.objects import open_store
 
@@ -39,7 +40,7 @@ class PoolInputs(Inputs):
     role: Literal["training", "replica", "gateway"]
     size: int = Field(ge=0, description="Nodes at rest.")
     size_max: int = Field(ge=1)
-    template: NodeTemplate = Field(description="The node file, less what each node has of its own.")
+    template: NodeTemplate = Field(description="The node file, less what is each node's own.")
     schedule: Schedule | None = None
 
 
@@ -68,7 +69,7 @@ class PoolKind(Kind[PoolInputs]):
             hold_pool(control, inputs.pool, inputs.stack, f"up of {inputs.stack}")
         start_keeper(_pool_file(inputs))
         if inputs.role == "training":
-            PoolLog(control, inputs.pool, "provider").release(_now())
+            PoolLog(control, inputs.pool, "provider").release(datetime.now(UTC))
         else:
             LocalPool(inputs.stack_id, inputs.pool).set_size(inputs.size)
         _wait_for_nodes(f"{inputs.stack_id}/{inputs.pool}", inputs, context)
@@ -104,9 +105,10 @@ def _wait_for_nodes(resource_id: str, inputs: PoolInputs, context: Context) -> N
     """Until all nodes that the pool has at rest are up, as their presence tells."""
     control = open_store(inputs.template.stores.control)
     wanted = [node_name(inputs.pool, index) for index in range(inputs.size)]
-    pids = {node.node: node.pid for node in LocalPool(inputs.stack_id, inputs.pool).describe().nodes}
     deadline, said = time.monotonic() + READY_S, 0.0
     while True:
+        described = LocalPool(inputs.stack_id, inputs.pool).describe().nodes
+        pids = {node.node: node.pid for node in described}
         seen = {p.node: p for p, _ in read_presence(control) if p.pool == inputs.pool}
         up = [name for name in wanted if _is_up(seen.get(name), pids)]
         if len(up) == len(wanted):
@@ -119,9 +121,18 @@ def _wait_for_nodes(resource_id: str, inputs: PoolInputs, context: Context) -> N
             why = "cancelled" if context.cancelled.is_set() else f"not all up after {READY_S:.0f} s"
             logs = stack_folder(Path(inputs.home), inputs.stack_id) / "nodes"
             raise Incomplete(
-                resource_id, {}, f"pool {inputs.pool}: {why}; {len(up)} of {len(wanted)} nodes are "
-                f"up; see {logs}/*/node.log"
+                resource_id,
+                {},
+                f"pool {inputs.pool}: {why}; {len(up)} of {len(wanted)} nodes are "
+                f"up; see {logs}/*/node.log",
             )
         if time.monotonic() - said > SAY_S:
             said = time.monotonic()
             context.say(f"{len(up)} of {len(wanted)} nodes up")
+
+
+def _is_up(presence: Presence | None, pids: Mapping[str, int | None]) -> bool:
+    """Whether the process that runs now, not an earlier one, says that its role is running."""
+    if presence is None or presence.pid != pids.get(presence.node):
+        return False
+    return presence.state not in {"starting", "refused", "failed", "stopped"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pulumi
 
+
 class AtollProvider(pulumi.ProviderResource):
     """The kit's own provider, explicit like all providers here."""
 
@@ -54,9 +55,7 @@ class ApiKey(pulumi.CustomResource):
     def __init__(
         self, name: str, inputs: Mapping[str, object], opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(
-            "atoll:index:ApiKey", name, {**inputs, "key": None, "sha256": None}, opts
-        )
+        super().__init__("atoll:index:ApiKey", name, {**inputs, "key": None, "sha256": None}, opts)
 
 
 class Guard(pulumi.CustomResource):
