@@ -1,9 +1,25 @@
 """Where this clone keeps what it makes: one ignored folder; removing the clone removes it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 ROOT = Path(__file__).resolve().parent.parent
+MARKER = "stack.json"
+
+
+class StackMarker(BaseModel):
+    """Says whose a stack folder is; found without Pulumi's state."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stack: str
+    stack_id: str
+    project: str
+    home: str
+    is_complete: bool = False  # an `up` has reached its end; else a killed one may be adopted
 
 
 def home() -> Path:
@@ -14,3 +30,22 @@ def home() -> Path:
 def stack_folder(home: Path, stack_id: str) -> Path:
     """All files of one stack on this machine."""
     return home / "stacks" / stack_id
+
+
+def markers(home: Path) -> Iterator[StackMarker]:
+    """All stacks of a home, the newest first; a folder without a readable marker is none."""
+    paths = list(home.glob(f"stacks/*/{MARKER}"))
+    for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            yield StackMarker.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            continue
+
+
+def write_marker(marker: StackMarker) -> None:
+    """Write or renew the marker of a stack; raises OSError."""
+    folder = stack_folder(Path(marker.home), marker.stack_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{MARKER}.partial"
+    partial.write_text(marker.model_dump_json())
+    partial.replace(folder / MARKER)

@@ -7,8 +7,10 @@ previews deletes).
 import os
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import ClassVar
 
+from infra.checkout import markers, write_marker
 from infra.provider.kind import Context, Inputs, Kind
 from infra.provider.wire import Properties
 from runtime.coordination.log import PoolLog, RunEntry, is_live, read_presence, store_now
@@ -19,6 +21,7 @@ from runtime.objects import Store, open_store
 class GuardInputs(Inputs):
     """Which pools may be training."""
 
+    home: str
     stack: str
     stack_id: str
     control_url: str
@@ -33,6 +36,9 @@ class GuardKind(Kind[GuardInputs]):
 
     def create(self, inputs: GuardInputs, context: Context) -> tuple[str, Properties]:
         """All is there: let runs in, also after a `destroy` that stopped half-way."""
+        for marker in markers(Path(inputs.home)):
+            if marker.stack_id == inputs.stack_id:
+                write_marker(marker.model_copy(update={"is_complete": True}))
         control = open_store(inputs.control_url)
         for pool in inputs.pools:
             PoolLog(control, pool, _me()).release(datetime.now(UTC))

@@ -5,14 +5,13 @@ Since everything depends on it, it also is the one place that can stop an `up` b
 happens: it refuses while a run is live.
 """
 
-import json
 import secrets
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from infra.checkout import stack_folder
+from infra.checkout import MARKER, StackMarker, markers, stack_folder, write_marker
 from infra.clouds.local.sweep import SweepReport, sweep
 from infra.provider.guard import refuse_live
 from infra.provider.kind import Context, Inputs, Kind
@@ -43,24 +42,24 @@ class ProofKind(Kind[ProofInputs]):
     inputs = ProofInputs
 
     def create(self, inputs: ProofInputs, context: Context) -> tuple[str, Properties]:
-        """Draw the id and leave the marker by which the CLI and the sweep find the stack."""
-        stack_id = secrets.token_hex(ID_BYTES)
-        folder = stack_folder(Path(inputs.home), stack_id)
-        marker = {
-            "stack": inputs.stack,
-            "stack_id": stack_id,
-            "project": inputs.project,
-            "home": inputs.home,
-        }
+        """Draw the id and leave the marker by which the CLI and the sweep find the stack.
+
+        An id whose first `up` was killed before the state knew it is taken up again.
+        """
+        marker = _unfinished(inputs) or StackMarker(
+            stack=inputs.stack,
+            stack_id=secrets.token_hex(ID_BYTES),
+            project=inputs.project,
+            home=inputs.home,
+        )
         try:
-            folder.mkdir(parents=True)
-            (folder / "stack.json").write_text(json.dumps(marker))
+            write_marker(marker)
         except OSError as fault:
             raise Refused(
-                f"stack: found {fault.strerror} at {folder}; allowed a folder that can be written "
-                "to; change its rights or set ATOLL_HOME"
+                f"stack: found {fault.strerror} at {inputs.home}; allowed a folder that can be "
+                "written to; change its rights or set ATOLL_HOME"
             ) from fault
-        return stack_id, {"stack_id": stack_id}
+        return marker.stack_id, {"stack_id": marker.stack_id}
 
     def read(self, inputs: ProofInputs, computed: Properties) -> bool:
         """A number in the state: it is there."""
@@ -97,13 +96,20 @@ def proof_text(stack: str, stack_id: str, report: SweepReport) -> str:
     return f"swept stack {stack} ({stack_id}) by process, port, folder, file, socket: 0 left{kept}"
 
 
+def _unfinished(inputs: ProofInputs) -> StackMarker | None:
+    for marker in markers(Path(inputs.home)):
+        if (marker.stack, marker.project) == (inputs.stack, inputs.project):
+            return None if marker.is_complete else marker
+    return None
+
+
 def _remove_if_empty(folder: Path) -> None:
     """Remove the marker and the empty places of a stack, unless something else is there."""
     for place in PLACES:
         inside = folder / place
         if not inside.is_dir():
             continue
-        if place == "" and [p.name for p in inside.iterdir()] == ["stack.json"]:
-            (inside / "stack.json").unlink()
+        if place == "" and [p.name for p in inside.iterdir()] == [MARKER]:
+            (inside / MARKER).unlink()
         if not any(inside.iterdir()):
             inside.rmdir()

@@ -12,7 +12,9 @@ from infra.clouds.local.nodes import make_pools
 from infra.clouds.local.place import Place
 from infra.clouds.local.stores import make_stores
 from infra.clouds.outputs import Deployment
+from infra.plan.facts import Facts
 from infra.plan.plan import Plan
+from infra.plan.spec import StackSpec
 from infra.provider.resources import AtollProvider, Guard, Proof
 
 
@@ -33,8 +35,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
     Guard(
         "guard",
         {
-            "stack": stack,
-            "stack_id": proof.stack_id,
+            **place.inputs(),
             "control_url": stores["control"].url,
             "pools": training,
         },

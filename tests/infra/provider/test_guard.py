@@ -46,7 +46,11 @@ def control(tmp_path: Path) -> Store:
 
 def guard(control: Store) -> GuardInputs:
     return GuardInputs(
-        stack="local", stack_id="00000000", control_url=control.url, pools=("training",)
+        home="unused",
+        stack="local",
+        stack_id="00000000",
+        control_url=control.url,
+        pools=("training",),
     )
 
 
@@ -154,7 +158,17 @@ def test_proof_fails_with_the_list_until_the_leftover_is_gone(
     assert "0 left" in said.lines[-1]
 
 
-def test_two_proofs_never_share_an_id(proof_inputs: ProofInputs, said: Said) -> None:
-    ids = {ProofKind().create(proof_inputs, said.context)[0] for _ in range(20)}
+def test_an_id_is_drawn_once_for_an_up_that_was_killed_and_started_again(
+    proof_inputs: ProofInputs, said: Said, tmp_path: Path, control: Store
+) -> None:
+    lost, _ = ProofKind().create(proof_inputs, said.context)
+    again, _ = ProofKind().create(proof_inputs, said.context)
+    complete = guard(control).model_copy(update={"home": str(tmp_path), "stack_id": again})
+    GuardKind().create(complete, said.context)
+    another, _ = ProofKind().create(proof_inputs, said.context)
+    elsewhere, _ = ProofKind().create(
+        proof_inputs.model_copy(update={"stack": "other"}), said.context
+    )
 
-    assert len(ids) == 20
+    assert lost == again
+    assert len({again, another, elsewhere}) == 3
