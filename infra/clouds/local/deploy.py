@@ -7,6 +7,7 @@ from pulumi import Output, ResourceOptions
 
 from infra.checkout import home
 from infra.clouds.local.balancer import make_balancer
+from infra.clouds.local.facts import local_facts
 from infra.clouds.local.identity import make_api_key
 from infra.clouds.local.nodes import make_pools
 from infra.clouds.local.place import Place
