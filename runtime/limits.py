@@ -25,6 +25,25 @@ READY_CHECK_S = 1.0  # the balancer asks /readyz this often
 READY_CHECKS_DOWN = 2  # and takes a target out after this many failures
 DRAIN_NOTICE_S = READY_CHECK_S * READY_CHECKS_DOWN + 1.0  # not ready, still serving
 
+BODY_READ_S = 30.0  # a request body that takes longer is a slow-loris
+BODY_DISCARD_BYTES = 16 << 20  # read and dropped of a too large body, so that its sender hears why
+SEND_S = 60.0  # a client that reads nothing for this long has lost its stream
+KEEP_ALIVE_S = 75.0  # of an idle connection; a balancer must give up first, or it meets a reset
+UPSTREAM_IDLE_S = 60.0  # a gateway closes an idle connection to a replica after this
+CONNECT_S = 1.0  # to a replica: same network, so later means it is gone
+REPLICA_WAIT_S = 1.0  # a request waits this long for a first ready replica, then 503
+GATEWAY_OPEN_MAX = 1024  # requests open in one gateway
+ATTEMPTS_MAX = 4  # replicas that one request is tried on
+RETRY_BUDGET = 200  # retries at hand: what the death of one full replica may need at once
+RETRY_SHARE = 0.2  # and each request adds this much
+ENGINE_PING_S = 1.0  # a replica asks its engine this often
+ENGINE_HUNG_S = 30.0  # silent for this long: killed; one step of a large model takes seconds
+ENGINE_AGAIN_S_MAX = 10.0  # longest pause before an engine that keeps dying is started again
+MODEL_AGAIN_S = 60.0  # a model version that could not be served is tried again after this
+
+assert CONNECT_S <= READY_CHECK_S
+assert UPSTREAM_IDLE_S < KEEP_ALIVE_S
+assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"

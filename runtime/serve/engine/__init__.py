@@ -1,0 +1,1 @@
+"""The engine: scheduler, runner, cache and sampling in a process of their own."""
