@@ -8,7 +8,6 @@ import pulumi
 from infra.clouds import cloud
 from infra.clouds.outputs import export
 from infra.config import stack_spec
-from infra.plan.fault import Faults
 from infra.plan.plan import plan
 from runtime.errors import Refused
 
@@ -16,10 +15,10 @@ from runtime.errors import Refused
 def main() -> None:
     """Declare the stack's resources."""
     try:
-        spec = stack_spec()
+        spec, faults = stack_spec()
         place = cloud(spec.cluster.cloud)
-        planned = plan(spec, place.look(spec))
-    except (Faults, Refused) as fault:
+        planned = plan(spec, place.look(spec), faults)
+    except Refused as fault:
         raise pulumi.RunError(str(fault)) from None
     export(place.deploy(planned, pulumi.get_project(), pulumi.get_stack()))
 

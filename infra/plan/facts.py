@@ -1,0 +1,13 @@
+"""What a cloud's room looked up before the plan decides: the only input beside the spec."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """About the machine or account that the stack will stand on."""
+
+    cores: int
+    data_files: int
+    data_bytes: int
+    data_fault: str | None = None  # why the data can't be used; None if it can

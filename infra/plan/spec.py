@@ -1,0 +1,116 @@
+"""What a stack file may say. The description of each field is what the reference page shows.
+
+Each default stands here and nowhere else. Relations between fields are checked in the plan, so that
+all faults come in one message.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.plan.names import NODES_MAX
+from runtime.node_spec import ModelSpec, Schedule
+
+CloudName = Literal["local", "aws", "gcp", "azure"]
+StoreRole = Literal["bundle", "data", "checkpoints", "models", "control"]
+NAME = r"^[a-z][a-z0-9-]{0,39}$"
+
+
+class Part(BaseModel):
+    """Frozen, and refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClusterSpec(Part):
+    """Where the stack stands."""
+
+    cloud: CloudName = Field(default="local", description="`local` is this machine.")
+    retain_data: tuple[StoreRole, ...] = Field(
+        default=(), description="Stores that `destroy` keeps, for example [models]."
+    )
+
+
+class TrainingSpec(Part):
+    """What is trained, on how many nodes, and when."""
+
+    model_name: str = Field(
+        default="atoll-code", pattern=NAME, description="Name of the model in the API."
+    )
+    data: str = Field(
+        default="python-stdlib",
+        min_length=1,
+        description="A folder or file of text, or `python-stdlib`: the standard library's sources.",
+    )
+    nodes: int = Field(default=2, ge=1, le=NODES_MAX, description="Nodes that train together.")
+    min_nodes: int = Field(
+        default=1, ge=1, le=NODES_MAX, description="Fewest nodes that a run goes on with."
+    )
+    model: ModelSpec = Field(default_factory=ModelSpec, description="Shape of the decoder.")
+    steps: int = Field(default=560, ge=1, description="Optimizer steps of a run.")
+    global_batch: int = Field(
+        default=16, ge=1, description="Sequences per step, over all nodes, whatever their number."
+    )
+    micro_batch: int = Field(default=8, ge=1, description="Sequences per forward pass.")
+    sequence_tokens: int = Field(default=128, ge=8, description="Tokens per training sequence.")
+    learning_rate: float = Field(default=4e-3, gt=0, description="Peak of warm-up and cosine.")
+    warmup_steps: int = Field(default=40, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(default=0.1, ge=0, description="AdamW's, on matrices only.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    seed: int = Field(default=0, ge=0, description="Of weights and of the order of the data.")
+    checkpoint_every_steps: int = Field(
+        default=50, ge=1, description="A commit after this many steps."
+    )
+    validate_every_steps: int = Field(
+        default=100, ge=1, description="Held-out loss after this many steps."
+    )
+    join_s: float = Field(
+        default=60.0, gt=0, description="Longest wait for missing nodes at the start, seconds."
+    )
+    pause_s_max: float = Field(
+        default=300.0,
+        gt=0,
+        description="A run that stays below `min_nodes` for this many seconds is ended.",
+    )
+    threads_per_worker: int | None = Field(
+        default=None, ge=1, description="Empty: cores divided by nodes on one machine."
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="When runs start by themselves. Empty: only on demand."
+    )
+
+
+class ServingSpec(Part):
+    """How the model answers."""
+
+    replicas: int = Field(default=2, ge=1, le=NODES_MAX, description="Copies of the engine.")
+    gateways: int = Field(
+        default=2, ge=1, le=NODES_MAX, description="Processes that take client requests."
+    )
+    max_tokens: int = Field(default=256, ge=1, description="Most new tokens of one request.")
+    slots: int = Field(default=8, ge=1, le=1024, description="Requests decoded together.")
+    queue: int = Field(default=64, ge=0, description="Requests that may wait for a slot.")
+    drain_s: float = Field(
+        default=30.0, gt=0, description="Longest wait for open requests when a node leaves."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Of an engine. Empty: cores divided by replicas."
+    )
+
+
+class AccessSpec(Part):
+    """Where clients connect."""
+
+    address: str | None = Field(
+        default=None, description="IP address. Empty on `local`: an address of the stack's own."
+    )
+    port: int = Field(default=8080, ge=1, le=65535, description="TCP port of the endpoint.")
+
+
+class StackSpec(Part):
+    """A whole stack file."""
+
+    cluster: ClusterSpec = Field(default_factory=ClusterSpec)
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    serving: ServingSpec = Field(default_factory=ServingSpec)
+    access: AccessSpec = Field(default_factory=AccessSpec)
