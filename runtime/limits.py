@@ -34,6 +34,7 @@ CONNECT_S = 1.0  # to a replica: same network, so later means it is gone
 REPLICA_WAIT_S = 1.0  # a request waits this long for a first ready replica, then 503
 GATEWAY_OPEN_MAX = 1024  # requests open in one gateway
 ATTEMPTS_MAX = 4  # replicas that one request is tried on
+REPLICA_HUNG_S = 5.0  # a replica that answers nothing for this long is given up with all it holds
 RETRY_BUDGET = 200  # retries at hand: what the death of one full replica may need at once
 RETRY_SHARE = 0.2  # and each request adds this much
 ENGINE_PING_S = 1.0  # a replica asks its engine this often
@@ -42,6 +43,7 @@ ENGINE_AGAIN_S_MAX = 10.0  # longest pause before an engine that keeps dying is 
 MODEL_AGAIN_S = 60.0  # a model version that could not be served is tried again after this
 
 assert CONNECT_S <= READY_CHECK_S
+assert REPLICA_HUNG_S > READY_CHECK_S * READY_CHECKS_DOWN
 assert UPSTREAM_IDLE_S < KEEP_ALIVE_S
 assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S

@@ -26,6 +26,8 @@ from runtime.serve.engine.protocol import (
 
 log = logging.getLogger(__name__)
 
+OnDeath = Callable[["Engine", str], None]
+
 
 class Engine:
     """One engine process. Made by `start_engine`; used from one event loop.
@@ -33,7 +35,7 @@ class Engine:
     When the process dies, every open request gets Unavailable and `on_death` is called once.
     """
 
-    def __init__(self, child: asyncio.subprocess.Process, on_death: Callable[[str], None]) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, on_death: OnDeath) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         self._child = child
@@ -45,7 +47,7 @@ class Engine:
         self._open: dict[str, asyncio.Queue[Piece | Failed]] = {}
         self._heard_at = loop.time()
         self._is_stopping = False
-        self.dead: str | None = None  # why, once it is
+        self.died: str | None = None  # why, once it is
         self._reader = asyncio.create_task(self._read())
         self._watch = asyncio.create_task(self._watch_steps())
 
@@ -68,8 +70,8 @@ class Engine:
 
     async def generate(self, ask: Start) -> AsyncGenerator[Piece, None]:
         """The pieces of one request; closing the generator early frees its slot."""
-        if self.dead is not None:
-            raise Unavailable(self.dead)
+        if self.died is not None:
+            raise Unavailable(self.died)
         answers = self._open[ask.id] = asyncio.Queue()
         is_over = False
         try:
@@ -97,7 +99,7 @@ class Engine:
         await self._reader
 
     def _send(self, line: Line) -> None:
-        if self.dead is None:
+        if self.died is None:
             self._commands.write(line.encode())
 
     async def _read(self) -> None:
@@ -126,17 +128,21 @@ class Engine:
                 pass
 
     def _bury(self, status: int) -> None:
-        self.dead = f"the engine process ended with status {status}"
+        self.died = (
+            "this server is leaving"
+            if self._is_stopping
+            else f"the engine process ended with status {status}"
+        )
         self._watch.cancel()
         for future in (self._imported, self._loaded):
             if not future.done():
-                future.set_exception(Unavailable(self.dead))
+                future.set_exception(Unavailable(self.died))
             future.exception()  # read, so that nobody is warned of an unread one
         for id, waiting in self._open.items():
-            waiting.put_nowait(Failed(id=id, why=self.dead))
+            waiting.put_nowait(Failed(id=id, why=self.died))
         if not self._is_stopping:
-            log.error("%s", self.dead)
-            self._on_death(self.dead)
+            log.error("%s", self.died)
+            self._on_death(self, self.died)
 
     async def _watch_steps(self) -> None:
         """Kill a child that has a model but finishes no step any more."""
@@ -150,7 +156,7 @@ class Engine:
         self._child.kill()
 
 
-async def start_engine(threads: int, on_death: Callable[[str], None]) -> Engine:
+async def start_engine(threads: int, on_death: OnDeath) -> Engine:
     """Start an engine process; it imports torch while the caller looks for a model."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,

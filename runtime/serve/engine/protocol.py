@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+SEED_MIN, SEED_MAX = -(2**63), 2**63 - 1
+
 
 class Line(BaseModel):
     """A message; unknown fields are a fault of the kit, not of a user."""

@@ -15,7 +15,6 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-SEED_MIN, SEED_MAX = -(2**63), 2**63 - 1
 _MANTISSA_BITS = 53
 
 

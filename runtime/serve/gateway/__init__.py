@@ -1,0 +1,1 @@
+"""The gateway: keys, limits, routing, and the one layer that tries again."""
