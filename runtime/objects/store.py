@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import ClientConfig, LocalStore, ObjectStore, RetryConfig, from_url
+from obstore.store import LocalStore, ObjectStore, from_url
 
 from runtime.errors import Missing, Refused, Unavailable
 
@@ -120,8 +120,8 @@ def open_store(url: str) -> Store:
         raise Refused(f"store: found {url!r}; allowed s3://, gs://, az:// or file://")
     backend = from_url(
         url,
-        client_options=ClientConfig(timeout=REQUEST_S),
-        retry_config=RetryConfig(max_retries=RETRIES_MAX, retry_timeout=timedelta(seconds=RETRY_S)),
+        client_options={"timeout": REQUEST_S},
+        retry_config={"max_retries": RETRIES_MAX, "retry_timeout": timedelta(seconds=RETRY_S)},
     )
     return Store(url, backend)
 
