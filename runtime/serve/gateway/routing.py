@@ -1,7 +1,7 @@
 """Which replica gets a request: the less loaded of two drawn at random.
 
-Pure. Two choices are nearly as even as asking all, and gateways that don't know of each other don't
-all run to the same idle replica (Mitzenmacher 2001). Load is in tokens: requests differ too much.
+Pure. Two choices are nearly as even as asking all, and gateways that know nothing of each other
+don't all run to the same idle replica (Mitzenmacher 2001). Load is counted in tokens.
 """
 
 from collections.abc import Callable, Sequence
