@@ -1,10 +1,9 @@
 """runtime/ → a deterministic archive, named by its SHA-256.
 
 The same tree gives the same bytes on every machine: sorted names, no times, owners or modes of the
-file system, a fixed gzip header.
+file system, and no compression, whose bytes differ between versions of zlib.
 """
 
-import gzip
 import hashlib
 import io
 import tarfile
@@ -38,5 +37,5 @@ def build_bundle(root: Path) -> Bundle:
             member = tarfile.TarInfo(path.relative_to(root).as_posix())
             member.size, member.mode = len(content), MODE
             archive.addfile(member, io.BytesIO(content))
-    data = gzip.compress(packed.getvalue(), mtime=0)
+    data = packed.getvalue()
     return Bundle(data=data, sha256=hashlib.sha256(data).hexdigest())
