@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from infra.clouds.local.place import Place
 from infra.plan.plan import Plan
-from infra.provider.resources import Balancer, Pool, Store
+from infra.clouds.resources import Balancer, Pool, Store
 
 
 def make_balancer(

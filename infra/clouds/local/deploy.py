@@ -16,7 +16,7 @@ from infra.clouds.outputs import Deployment
 from infra.plan.facts import Facts
 from infra.plan.plan import Plan
 from infra.plan.spec import StackSpec
-from infra.provider.resources import AtollProvider, Guard, Proof
+from infra.clouds.resources import AtollProvider, Guard, Proof
 
 
 def deploy(plan: Plan, project: str, stack: str) -> Deployment:

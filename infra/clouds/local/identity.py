@@ -1,7 +1,7 @@
 """Who may ask the endpoint: one key. Nodes need no identity of their own on one machine."""
 
 from infra.clouds.local.place import Place
-from infra.provider.resources import ApiKey
+from infra.clouds.resources import ApiKey
 
 
 def make_api_key(place: Place) -> ApiKey:

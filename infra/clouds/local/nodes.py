@@ -8,7 +8,7 @@ from infra.bundle import build_bundle
 from infra.checkout import ROOT
 from infra.clouds.local.place import Place
 from infra.plan.plan import PoolPlan
-from infra.provider.resources import ApiKey, Pool, Store
+from infra.clouds.resources import ApiKey, Pool, Store
 
 
 def make_pools(

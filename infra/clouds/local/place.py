@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pulumi import Output, Resource, ResourceOptions
 
 from infra.checkout import home
-from infra.provider.resources import AtollProvider, Proof
+from infra.clouds.resources import AtollProvider, Proof
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
