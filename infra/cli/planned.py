@@ -1,0 +1,84 @@
+"""`atoll plan`: what `up` would make of a stack file. Needs neither the engine nor an account."""
+
+from pathlib import Path
+
+import yaml
+
+from infra.checkout import ROOT
+from infra.cli.screen import Screen
+from infra.cli.shapes import PlanShape, PoolShape, StoreShape
+from infra.clouds import cloud
+from infra.config import read_spec
+from infra.plan.plan import Plan, PoolPlan, plan
+from runtime.errors import Refused
+
+FOLDER = ROOT / "stacks"  # stackConfigDir of Pulumi.yaml
+
+
+def planned(stack: str, folder: Path = FOLDER) -> PlanShape:
+    """Read the stack file and decide; raises Refused with every fault at once."""
+    spec, faults = read_spec(_config(stack, folder))
+    decided = plan(spec, cloud(spec.cluster.cloud).look(spec), faults)
+    return _shape(stack, decided)
+
+
+def print_plan(shape: PlanShape, screen: Screen) -> None:
+    """For people."""
+    screen.line(f"stack {shape.stack} on {shape.cloud}, model {shape.model_name}", "bold")
+    screen.table(
+        "pools",
+        ("pool", "nodes at rest", "most"),
+        [(p.pool, str(p.nodes_at_rest), str(p.nodes_max)) for p in shape.pools],
+    )
+    screen.table(
+        "stores",
+        ("store", "after destroy"),
+        [(s.role, "kept" if s.is_retained else "removed") for s in shape.stores],
+    )
+    address = shape.endpoint_address or "an address of the stack's own"
+    screen.line(f"endpoint port {shape.endpoint_port} on {address}")
+    screen.line(f"price {shape.price_per_hour_usd:.2f} USD per hour: {shape.price_note}")
+
+
+def _config(stack: str, folder: Path) -> dict[str, object]:
+    """The `config` of a stack file."""
+    path = folder / f"Pulumi.{stack}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = sorted(p.name.split(".")[1] for p in folder.glob("Pulumi.*.yaml"))
+        raise Refused(
+            f"stack {stack}: found no {path}; allowed {', '.join(known) or 'none yet'}; "
+            "name one of them with --stack, or write the file"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise Refused(f"{path}: {' '.join(str(fault).split())}") from fault
+    config = content.get("config") if isinstance(content, dict) else None
+    if content is not None and not isinstance(config, dict | None):
+        raise Refused(f"{path}: found a `config` that is no mapping; write atoll:… keys below it")
+    return {str(key): value for key, value in (config or {}).items()}
+
+
+def _shape(stack: str, decided: Plan) -> PlanShape:
+    return PlanShape(
+        stack=stack,
+        cloud=decided.cloud,
+        model_name=decided.model_name,
+        stores=tuple(StoreShape(role=s.role, is_retained=s.is_retained) for s in decided.stores),
+        pools=tuple(_pool(pool) for pool in decided.pools),
+        endpoint_address=decided.balancer.address,
+        endpoint_port=decided.balancer.port,
+        price_per_hour_usd=decided.price_per_hour_usd,
+        price_note=decided.price_note,
+    )
+
+
+def _pool(pool: PoolPlan) -> PoolShape:
+    told = pool.train or pool.serve or pool.gateway
+    return PoolShape(
+        pool=pool.name,
+        role=pool.role,
+        nodes_at_rest=pool.size_at_rest,
+        nodes_max=pool.size_max,
+        settings=told.model_dump(mode="json") if told is not None else {},
+    )
