@@ -47,7 +47,7 @@ class Deployer:
         with tempfile.TemporaryDirectory(prefix="atoll-up-") as folder:
             events = Path(folder) / "events.json"
             arguments = ["up", "--yes", "--stack", self.stack, "--event-log", str(events)]
-            with _shown_on(self.screen):
+            with shown_on(self.screen):
                 status = pulumi.run(arguments)
             if status != 0:
                 raise Refused(f"stack {self.stack}: `pulumi up` failed; its reason stands above")
@@ -58,7 +58,7 @@ class Deployer:
         pulumi = self._open()
         pulumi.select(self.stack)
         pulumi.cancel_stale(self.stack)
-        with _shown_on(self.screen):
+        with shown_on(self.screen):
             return pulumi.run(["destroy", "--yes", "--stack", self.stack]) == 0
 
     def outputs(self) -> Outputs:
@@ -113,7 +113,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _shown_on(screen: Screen) -> Iterator[None]:
+def shown_on(screen: Screen) -> Iterator[None]:
     """Let a child that writes to standard output write where the screen does."""
     if not screen.is_json:
         yield

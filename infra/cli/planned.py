@@ -53,10 +53,12 @@ def _config(stack: str, folder: Path) -> dict[str, object]:
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         raise Refused(f"{path}: {' '.join(str(fault).split())}") from fault
-    config = content.get("config") if isinstance(content, dict) else None
-    if content is not None and not isinstance(config, dict | None):
+    if content is None:
+        return {}
+    config = content.get("config") or {} if isinstance(content, dict) else content
+    if not isinstance(config, dict):
         raise Refused(f"{path}: found a `config` that is no mapping; write atoll:… keys below it")
-    return {str(key): value for key, value in (config or {}).items()}
+    return {str(key): value for key, value in config.items()}
 
 
 def _shape(stack: str, decided: Plan) -> PlanShape:
