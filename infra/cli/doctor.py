@@ -62,27 +62,34 @@ def _python() -> Iterator[CheckShape]:
 
 def _packages() -> Iterator[CheckShape]:
     """What is installed against what the lock files pin."""
-    differing = []
-    count = 0
+    pinned: dict[str, set[str]] = {}  # several versions where they depend on the machine
+    needed: set[str] = set()
     for path in LOCKS:
-        for name, pinned, is_conditional in locked((ROOT / path).read_text()):
-            try:
-                found = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                found = "" if is_conditional else "nothing"
-            count += 1
-            if found and found != pinned:
-                differing.append(f"{name} {found} instead of {pinned}")
+        for name, version, is_conditional in locked((ROOT / path).read_text()):
+            pinned.setdefault(name, set()).add(version)
+            needed |= set() if is_conditional else {name}
+    found = {name: _installed(name) for name in pinned}
+    differing = [
+        f"{name} {found[name] or 'missing'} instead of {' or '.join(sorted(versions))}"
+        for name, versions in sorted(pinned.items())
+        if found[name] not in versions and (found[name] or name in needed)
+    ]
     if differing:
-        listed = "; ".join(sorted(set(differing))[:5])
         yield CheckShape(
             name="packages",
             state="warn",
-            found=f"{len(set(differing))} differ from the locks: {listed}",
+            found=f"{len(differing)} differ from the locks: {'; '.join(differing[:5])}",
             do="make setup",
         )
     else:
-        yield CheckShape(name="packages", state="ok", found=f"{count} as the lock files say")
+        yield CheckShape(name="packages", state="ok", found=f"{len(pinned)} as the locks say")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def locked(text: str) -> Iterator[tuple[str, str, bool]]:

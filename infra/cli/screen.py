@@ -71,8 +71,11 @@ class Screen:
 
     def piece(self, text: str) -> None:
         """A part of a line, shown at once; the caller ends the line."""
-        self.console.print(Text(text), soft_wrap=True, end="")
-        self.console.file.flush()
+        if self.console.is_terminal:
+            self.console.print(Text(text), soft_wrap=True, end="")  # drops control codes
+        else:
+            self.console.file.write(text)
+            self.console.file.flush()
 
     def result(self, value: BaseModel) -> None:
         """The one JSON value, if it was asked for."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from infra.cli.clock import Clock
 from infra.cli.screen import Screen
@@ -20,9 +21,9 @@ TURN_S = 900.0  # the longest that another `up` may take until we say so and giv
 @contextmanager
 def turn(home: Path, stack: str, screen: Screen, clock: Clock) -> Iterator[None]:
     """Hold the stack for ourselves; raises Refused if another holds it for TURN_S."""
-    path = home / f"{stack}.lock"
+    path = lock_path(home, stack)
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as fault:
         raise Refused(
@@ -36,6 +37,11 @@ def turn(home: Path, stack: str, screen: Screen, clock: Clock) -> Iterator[None]
         yield
     finally:
         os.close(handle)
+
+
+def lock_path(home: Path, stack: str) -> Path:
+    """The file that is locked; it stays, empty but for the last holder's number."""
+    return home / "locks" / quote(stack, safe="")
 
 
 def _take(handle: int, stack: str, screen: Screen, clock: Clock) -> None:

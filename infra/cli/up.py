@@ -68,7 +68,7 @@ def _deploy(
     with turn(home, stack, screen, clock):
         began = clock.date()
         live = live_run(standing(home, stack))
-        if live is not None:
+        if live is not None and _is_worked_on(find_stack(home, stack), live, clock):
             screen.line(f"run {live.run} is live in stack {stack}: nothing is changed meanwhile")
             return live.run, False
         is_changed = deployer.up()
@@ -81,6 +81,25 @@ def live_run(view: StackView | None) -> RunEntry | None:
         return None
     run = PoolLog(view.control, view.training().pool, WRITER).state().open_run
     return run if run is not None and look(view.control).is_live(run) else None
+
+
+def _is_worked_on(view: StackView, run: RunEntry, clock: Clock) -> bool:
+    """Whether a run that counts as live has nodes, or gets them now.
+
+    Who claimed it may have been killed before its pool grew; where nobody keeps the pool it is
+    closed, since an engine that met it would refuse.
+    """
+    pool = view.training().pool
+    held = view.held(pool)
+    if held or look(view.control).members_of(run.run):
+        return True
+    if held is None:
+        PoolLog(view.control, pool, WRITER).end(
+            run.run, "failed", "nobody kept its pool", clock.date()
+        )
+        return False
+    resume_run(view)
+    return True
 
 
 def _see_to_run(view: StackView, began: datetime, screen: Screen, clock: Clock) -> str | None:

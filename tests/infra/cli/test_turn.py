@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.cli.screen import Screen, console_on
-from infra.cli.turn import TURN_S, turn
+from infra.cli.turn import TURN_S, lock_path, turn
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def hold(path: Path) -> subprocess.Popen[str]:
 
 
 def test_the_second_waits_and_says_for_whom(home: Path, scripted: ScriptedClock) -> None:
-    holder = hold(home / "local.lock")
+    holder = hold(lock_path(home, "local"))
 
     def end_holder() -> None:
         holder.kill()
@@ -68,7 +68,7 @@ def test_the_second_waits_and_says_for_whom(home: Path, scripted: ScriptedClock)
 
 
 def test_another_stack_is_free(home: Path, scripted: ScriptedClock) -> None:
-    holder = hold(home / "local.lock")
+    holder = hold(lock_path(home, "local"))
     screen, stream = quiet()
 
     with turn(home, "other", screen, scripted.clock):
@@ -80,7 +80,7 @@ def test_another_stack_is_free(home: Path, scripted: ScriptedClock) -> None:
 
 
 def test_a_holder_that_was_killed_holds_no_more(home: Path, scripted: ScriptedClock) -> None:
-    holder = hold(home / "local.lock")
+    holder = hold(lock_path(home, "local"))
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     screen, stream = quiet()
@@ -90,7 +90,8 @@ def test_a_holder_that_was_killed_holds_no_more(home: Path, scripted: ScriptedCl
 
 
 def test_who_waits_for_too_long_gives_up(home: Path, scripted: ScriptedClock) -> None:
-    handle = os.open(home / "local.lock", os.O_RDWR | os.O_CREAT)
+    lock_path(home, "local").parent.mkdir()
+    handle = os.open(lock_path(home, "local"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     screen, _ = quiet()
 

@@ -176,6 +176,7 @@ def test_while_a_run_is_live_nothing_is_changed_and_it_is_followed(
     keep_all(standing)
     number = standing.claim("r1")
     standing.epoch("r1", "training-0")
+    standing.say("training", 0, state="training", run="r1")
 
     def finish() -> None:
         digest = standing.publish("r1", number)
@@ -219,6 +220,32 @@ def test_a_run_whose_nodes_died_with_the_machine_goes_on(
     assert played.deployer.deeds == ["up"]
     assert standing.keepers["training"].size == 2
     assert shape.run == "r1"
+
+
+def test_a_run_that_was_claimed_by_a_killed_up_gets_its_nodes(
+    standing: StandingStack, played: Played
+) -> None:
+    keep_all(standing)
+    standing.claim("r1")
+    played.scripted.scenes = [lambda: standing.end("r1", "failed", "enough")]
+
+    with pytest.raises(Refused, match="failed: enough"):
+        played.up()
+
+    assert standing.keepers["training"].size == 2
+    assert played.deployer.deeds == []
+
+
+def test_a_claim_on_a_pool_that_nobody_keeps_does_not_stop_the_engine(
+    standing: StandingStack, played: Played
+) -> None:
+    standing.claim("r1")
+    standing.serve(standing.publish("r0", 0))
+
+    played.up()
+
+    assert played.deployer.deeds == ["up"]
+    assert standing.log().state().runs[0].why == "nobody kept its pool"
 
 
 def test_a_hold_that_a_killed_up_left_is_let_go(standing: StandingStack, played: Played) -> None:
