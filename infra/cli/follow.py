@@ -138,13 +138,19 @@ def new_epochs(before: RunSight | None, now: RunSight) -> Iterator[str]:
         yield f"epoch {number}: {', '.join(record.members)} from step {record.resume_step}{why}"
 
 
-def progress(now: RunSight, left_s: float | None) -> str:
-    """One line of figures."""
+def figures(now: RunSight) -> str:
+    """How far it is, and how well and fast it goes."""
     parts = [f"step {now.step}/{now.steps}"]
     if now.loss is not None:
         parts.append(f"loss {now.loss:.3f}")
     if now.tokens_per_s is not None:
         parts.append(f"{now.tokens_per_s:,.0f} tokens/s")
+    return "  ".join(parts)
+
+
+def progress(now: RunSight, left_s: float | None) -> str:
+    """The figures, the time left, and who is at it."""
+    parts = [figures(now)]
     if left_s is not None:
         parts.append(f"ETA {clock_time(left_s)}")
     parts.append(f"{sum(node.state == 'training' for node in now.nodes)} nodes training")
@@ -182,10 +188,12 @@ def follow(
     """
     watch, pace, patience = RunWatch(view, run), Pace(), Patience(clock.seconds())
     before: RunSight | None = None
+    furthest: RunSight | None = None
     with _show(screen) as show:
         while True:
             now, now_s = watch.look(), clock.seconds()
             pace.note(now_s, now.step)
+            furthest = now if now.loss is not None else furthest
             show(before, now, pace.left_s(now.steps), now_s)
             if now.entry.outcome is not None:
                 break
@@ -195,6 +203,8 @@ def follow(
                 raise Refused(f"run {run} failed: {why}; see {view.logs(watch.pool)}")
             before = now
             clock.wait(LOOK_S)
+    if furthest is not None:
+        screen.line(figures(furthest))
     why = f": {now.entry.why}" if now.entry.why else ""
     style = GOOD if now.entry.outcome == "published" else BAD
     screen.line(f"run {run} {now.entry.outcome}{why}", style)

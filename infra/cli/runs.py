@@ -20,6 +20,7 @@ from runtime.objects import Store
 
 WRITER = "cli"
 RUNS_SHOWN = 20  # newest; each ended one costs a few reads
+LOSS_NAMES = ("loss", "train_loss")
 
 Metrics = dict[str, JsonValue]
 
@@ -51,7 +52,7 @@ def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunSha
         state=_state(seen, entry, epochs),
         step=furthest.step if furthest else _integer(last, "step"),
         steps=(furthest.steps or None) if furthest else _integer(last, "steps"),
-        loss=_loss(members) if furthest else _number(last, "loss"),
+        loss=_loss(members) if furthest else training_loss(last),
         epoch=len(epochs) - 1 if epochs else None,
         members=epochs[-1].members if epochs else (),
         tokens_per_s=_tokens_per_s(members),
@@ -111,9 +112,14 @@ def last_metrics(checkpoints: Store, run: str, epochs: int) -> Metrics:
     """The newest training figures of a run: the last line of the newest epoch that has one."""
     for number in reversed(range(epochs)):
         for line in reversed(_lines(checkpoints, run, number)):
-            if _number(line, "loss") is not None:
+            if training_loss(line) is not None:
                 return line
     return {}
+
+
+def training_loss(line: Metrics) -> float | None:
+    """The training loss of a line of metrics, if it is one that tells it."""
+    return next((loss for name in LOSS_NAMES if (loss := _number(line, name)) is not None), None)
 
 
 def _lines(checkpoints: Store, run: str, epoch: int) -> list[Metrics]:

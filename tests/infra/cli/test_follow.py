@@ -77,10 +77,10 @@ def test_a_pipe_gets_the_first_loss_at_once_then_a_line_every_few_seconds(
     assert lines[0] == "training-0 joining"
     assert "epoch 0: training-0, training-1 from step 0" in lines
     assert progress[0].startswith("step 1/560  loss 6.900  12,800 tokens/s")
-    assert [int(line.split()[1].split("/")[0]) for line in progress] == [1, 6, 11]
+    assert [int(line.split()[1].split("/")[0]) for line in progress] == [1, 6, 11, 12]
     assert LINE_S == 5.0
     assert "ETA" in progress[1]
-    assert lines[-1] == "run r1 published"
+    assert lines[-2:] == ["step 12/560  loss 5.800  12,800 tokens/s", "run r1 published"]
     assert "\x1b" not in stream.getvalue()
 
 
