@@ -2,7 +2,7 @@
 
 By path and with -P, so that neither this folder nor its parents are on the program's sys.path: a
 folder as PROGRAM puts itself there, as with Pulumi's own host. Imports nothing of the kit. Exit
-status: 0, 1 for a RunError (shown), 32 for any other error (shown), as the engine expects them.
+status 32 tells that the error has been shown, so that the engine adds no line of its own.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import pulumi
 from pulumi.runtime import Settings, configure, run_in_stack
 from pulumi.runtime.config import get_config_env, get_config_secret_keys_env, set_all_config
 
-EXIT_REFUSED = 1
 EXIT_SHOWN = 32
 THREADS_PER_OPERATION = 4
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -81,7 +80,7 @@ def _run(program: str, parallel: int) -> int:
         loop.run_until_complete(run_in_stack(body))
     except pulumi.RunError as fault:
         pulumi.log.error(str(fault))
-        return EXIT_REFUSED
+        return EXIT_SHOWN
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except Exception:
