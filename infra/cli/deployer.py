@@ -1,7 +1,6 @@
 """The one joint to the engine: bring a stack up, take it down, read its outputs."""
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +47,7 @@ class Deployer:
         with tempfile.TemporaryDirectory(prefix="atoll-up-") as folder:
             events = Path(folder) / "events.json"
             arguments = ["up", "--yes", "--stack", self.stack, "--event-log", str(events)]
-            with shown_on(self.screen), left_to_child():
+            with shown_on(self.screen):
                 status = pulumi.run(arguments)
             if status != 0:
                 raise Refused(f"stack {self.stack}: `pulumi up` failed; its reason stands above")
@@ -59,7 +58,7 @@ class Deployer:
         pulumi = self._open()
         pulumi.select(self.stack)
         pulumi.cancel_stale(self.stack)
-        with shown_on(self.screen), left_to_child():
+        with shown_on(self.screen):
             return pulumi.run(["destroy", "--yes", "--stack", self.stack]) == 0
 
     def outputs(self) -> Outputs:
@@ -72,7 +71,8 @@ class Deployer:
     def _open(self) -> Pulumi:
         if self._pulumi is None:
             engine = find_engine(lambda line: self.screen.line(line, DIM))
-            env = pulumi_env(os.environ, home()) | EVENTS_SWITCH
+            self.screen.line(f"engine: Pulumi {engine.version} at {engine.pulumi}", DIM)
+            env = pulumi_env(os.environ, ROOT, home(), self.stack) | EVENTS_SWITCH
             self._pulumi = Pulumi(engine, env, ROOT)
         return self._pulumi
 
@@ -111,19 +111,6 @@ def _lines(path: Path) -> Iterator[str]:
             yield from file
     except FileNotFoundError:
         return
-
-
-@contextmanager
-def left_to_child() -> Iterator[None]:
-    """Let Ctrl-C reach the engine alone: it cancels cleanly, and killing it would leave a lock.
-
-    A handler, not SIG_IGN: a child inherits what is ignored.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`atoll doctor`: whether this machine can carry a stack, and what to do where it can't."""
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,11 @@ from infra.checkout import ROOT
 from infra.cli.planned import FOLDER, planned
 from infra.cli.screen import Screen
 from infra.cli.shapes import CheckShape, DoctorShape
-from runtime.errors import AtollError
+from infra.engine import Engine
+from infra.engine.cache import cache_folder, cached_engine
+from infra.engine.path import engine_on_path
+from infra.engine.release import VERSION, lowest_version, platform_name
+from runtime.errors import AtollError, Refused
 
 PYTHON_MIN = (3, 11)
 DISK_GIB_MIN = 4
@@ -103,17 +108,25 @@ def locked(text: str) -> Iterator[tuple[str, str, bool]]:
 
 def _engine() -> Iterator[CheckShape]:
     """Only looks: `make up` is what fetches or builds an engine."""
-    path = shutil.which("pulumi")
-    if path is None:
+    cache = cache_folder(os.environ)
+    name = platform_name(platform.system(), platform.machine())
+    try:
+        lowest = lowest_version(ROOT / "Pulumi.yaml")
+        engine: Engine | None = engine_on_path(os.environ, lowest, cache)
+        why = ""
+    except Refused as fault:
+        engine, why = cached_engine(cache / f"{VERSION}-{name}"), str(fault)
+    if engine is not None:
+        how = {"path": "on PATH", "archive": "fetched", "built": "built with Go"}[engine.origin]
+        found = f"Pulumi {engine.version} {how}: {engine.pulumi}"
+        yield CheckShape(name="engine", state="ok", found=found)
+    else:
         yield CheckShape(
             name="engine",
             state="ok",
-            found="no pulumi on PATH",
-            do="nothing: `make up` fetches or builds its own, once",
+            found=f"none yet; on PATH: {why}",
+            do="nothing: `make up` fetches or builds one, once",
         )
-        return
-    ran = subprocess.run([path, "version"], capture_output=True, text=True, check=False)
-    yield CheckShape(name="engine", state="ok", found=f"{ran.stdout.strip()} at {path}")
 
 
 def _go() -> Iterator[CheckShape]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 
 import pytest
 
-from infra.cli.deployer import has_changes, left_to_child, shown_on
+from infra.cli.deployer import has_changes, shown_on
 from infra.cli.screen import Screen
 
 
@@ -61,16 +59,3 @@ def test_with_json_a_child_does_not_write_between_the_lines_of_the_value(
     out, err = capfd.readouterr()
     assert out == "{}"
     assert err == "the engine speaks\n"
-
-
-def test_ctrl_c_is_the_childs_to_handle() -> None:
-    with left_to_child():
-        os.kill(os.getpid(), signal.SIGINT)
-        ran = subprocess.run(
-            [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"],
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-
-    assert ran.returncode == -signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
