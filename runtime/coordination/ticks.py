@@ -1,4 +1,4 @@
-"""Due times of a schedule, and the runs that stand for them. The clock is the store's, passed in."""
+"""Due times of a schedule, and the runs that stand for them. The clock is passed in."""
 
 from datetime import UTC, datetime, timedelta
 
