@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from runtime.errors import Refused
 __all__ = ["Pulumi", "pulumi_env"]
 
 ASIDE_S = 120.0  # longest that a question to the backend may take
+OURS = "atoll:"  # types of the kit's own provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,23 @@ class Pulumi:
         if locks and all(is_dead(lock, hostname) for lock in locks):
             self.cancel(stack)
 
+    def heal(self, stack: str) -> None:
+        """Bring a stack that a killed Pulumi has left into order, so that nobody is prompted.
+
+        Raises Refused as `cancel_stale` does.
+        """
+        self.cancel_stale(stack)
+        exported = self._aside(["stack", "export", "--stack", stack])
+        state = json.loads(exported.stdout) if exported.returncode == 0 else {}
+        if not has_only_ours_pending(state):
+            return
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(exported.stdout)  # an import drops what is pending
+            file.flush()
+            ran = self._aside(["stack", "import", "--stack", stack, "--file", file.name])
+        if ran.returncode != 0:
+            raise Refused(f"stack {stack}: {_said(ran)}")
+
     def _project(self) -> str:
         return str(yaml.safe_load((self.root / "Pulumi.yaml").read_text())["name"])
 
@@ -127,6 +146,18 @@ class Pulumi:
             )
         except subprocess.TimeoutExpired:
             raise Refused(f"pulumi {' '.join(arguments)}: no end within {ASIDE_S:.0f} s") from None
+
+
+def has_only_ours_pending(state: Mapping[str, object]) -> bool:
+    """Whether an exported state has operations that were broken off, all on the kit's resources.
+
+    Those adopt what they find, so a note of it is of no use, and Pulumi would repeat its advice at
+    each update. A cloud's resource may exist unseen: that note is for a person.
+    """
+    deployment = state.get("deployment")
+    pending = deployment.get("pending_operations") if isinstance(deployment, dict) else None
+    types = [operation["resource"]["type"] for operation in pending or ()]
+    return bool(types) and all(str(kind).startswith(OURS) for kind in types)
 
 
 def _said(ran: subprocess.CompletedProcess[str]) -> str:

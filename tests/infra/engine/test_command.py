@@ -1,5 +1,6 @@
 """The real engine on the file backend of a clone."""
 
+import json
 import os
 import signal
 import subprocess
@@ -146,3 +147,37 @@ def test_the_lock_of_a_killed_up_is_removed_and_that_of_a_living_one_is_not(
     pulumi.cancel_stale("local")
 
     assert pulumi.run(UP) == 0
+
+
+@pytest.mark.slow
+def test_operations_that_were_broken_off_are_forgotten_if_they_are_the_kits_own(
+    pulumi: Pulumi,
+) -> None:
+    pulumi.run(UP)
+
+    _plant_pending(pulumi, "atoll:local:Store")
+    pulumi.heal("local")
+    assert _pending(pulumi) == []
+
+    _plant_pending(pulumi, "aws:s3/bucket:Bucket")
+    pulumi.heal("local")
+    assert _pending(pulumi) == ["aws:s3/bucket:Bucket"]
+
+
+def _state_file(pulumi: Pulumi) -> Path:
+    return pulumi.root / ".atoll/pulumi/.pulumi/stacks/atoll/local.json"
+
+
+def _plant_pending(pulumi: Pulumi, kind: str) -> None:
+    """What a kill in the middle of a create leaves in the state."""
+    state = json.loads(_state_file(pulumi).read_text())
+    resource = {"urn": f"urn:pulumi:local::atoll::{kind}::x", "custom": True, "type": kind}
+    state["checkpoint"]["latest"]["pending_operations"] = [
+        {"resource": resource, "type": "creating"}
+    ]
+    _state_file(pulumi).write_text(json.dumps(state))
+
+
+def _pending(pulumi: Pulumi) -> list[str]:
+    latest = json.loads(_state_file(pulumi).read_text())["checkpoint"]["latest"]
+    return [operation["resource"]["type"] for operation in latest.get("pending_operations") or []]
