@@ -1,0 +1,36 @@
+"""How the members' gradients meet. Elasticity lies below: a strategy lives for one epoch."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Strategy(Protocol):
+    """One member's side. Any method may raise PeerLost."""
+
+    rank: int
+    world_size: int
+    bytes_sent: int  # by this member since the strategy was made
+
+    def begin(self) -> None:
+        """Before the first micro-batch of a step: gradients are zero."""
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add the gradients of a micro-batch; after the last one they may set out."""
+
+    def finish(self) -> None:
+        """After this the gradients are the sum over all members."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a small tensor over all members."""
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite in place by the first member's."""
+
+    def close(self) -> None:
+        """Leave; peers that wait notice at once."""
+
+
+class PeerLost(Exception):
+    """A collective failed: a member died or was cut off. The step was not applied."""
