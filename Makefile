@@ -10,39 +10,42 @@ UV_LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-
 JOINT := .atoll/joint.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test test-fast lock setup docs clean
+.PHONY: help up down check test test-fast setup venv lock docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-up: setup ## bring up a stack, train its model, ask it a question (STACK=local)
+up: venv ## bring up a stack, train its model, ask it a question (STACK=local)
 	@$(BIN)/atoll up --stack $(STACK)
 
-down: setup ## destroy a stack and prove that nothing is left (STACK=local)
+down: venv ## destroy a stack and prove that nothing is left (STACK=local)
 	@$(BIN)/atoll down --stack $(STACK)
 
-check: setup ## format, lint and types
+check: venv ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: setup ## all tests
+test: venv ## all tests
 	$(BIN)/pytest
 
-test-fast: setup ## the tests that take seconds
+test-fast: venv ## the tests that take seconds
 	$(BIN)/pytest -m "not slow"
 
-setup: ## .venv from the locks; costs nothing when it is there
+setup: venv ## .venv from the locks, and the engine; costs nothing when they are there
+	@$(BIN)/python -m infra.engine
+
+venv:
 	@test -n "$(PYTHON)" || { echo "set-up: found no Python 3.11 or later; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) infra/engine/set_up.py
 
 # One resolution of everything first, so that the two locks agree wherever they meet.
-lock: setup ## resolve all dependencies anew and pin them with hashes
+lock: venv ## resolve all dependencies anew and pin them with hashes
 	$(UV_LOCK) --no-annotate pyproject.toml --group dev runtime/requirements.in -o $(JOINT)
 	$(UV_LOCK) --generate-hashes pyproject.toml --group dev -c $(JOINT) -o requirements.lock
 	$(UV_LOCK) --generate-hashes runtime/requirements.in -c $(JOINT) -o runtime/requirements.lock
 
-docs: setup ## the generated reference pages
+docs: venv ## the generated reference pages
 	$(BIN)/python -m infra.cli.reference
 
 clean: ## remove caches; .venv, stacks and their state stay
