@@ -7,15 +7,12 @@ the process. A bucket sets out as soon as its gradients are there, while backwar
 import socket
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import (
-    PrefixStore,  # type: ignore[attr-defined]
-    ProcessGroupGloo,
-    TCPStore,  # type: ignore[attr-defined]
-)
+from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
 
 from runtime.limits import COLLECTIVE_S
 from runtime.train.strategy import PeerLost
@@ -106,7 +103,7 @@ class Ddp:
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """One after the other."""
         for tensor in tensors:
-            _guarded(self._group.broadcast(tensor, 0).wait)
+            _guarded(partial(self._broadcast, tensor))
             if self.rank == 0:
                 self.bytes_sent += tensor.nbytes
 
@@ -133,6 +130,9 @@ class Ddp:
         bucket = self._buckets[self._sent]
         self._sent += 1
         self._works.append(_guarded(lambda: self._reduce(bucket.flat)))
+
+    def _broadcast(self, tensor: Tensor) -> None:
+        self._group.broadcast(tensor, 0).wait()
 
     def _reduce(self, tensor: Tensor) -> Work:
         # What a ring sends per member: reduce-scatter and all-gather, (n-1)/n of the whole each.
