@@ -1,25 +1,29 @@
 """The only reader of Pulumi's configuration → StackSpec, with every fault at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import get_args
 
 from pulumi.runtime.config import get_config_env
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from infra.plan.fault import Fault
-from infra.plan.spec import StackSpec
+from infra.plan.settings import (
+    NAMESPACE,
+    allowed,
+    at,
+    default,
+    field_at,
+    is_number,
+    names_at,
+)
+from infra.plan.spec import CLOUDS_KNOWN, StackSpec
 
-NAMESPACE = "atoll"
 FOUND_CHARACTERS_MAX = 60
-ROUNDS_MAX = 3  # a part that lost a setting it must have is dropped in the next round
+READINGS_MAX = 5  # each drops at least a setting, and parts lie no deeper
 
-DO = {
-    "missing": "add it",
-    "extra_forbidden": "remove it, or correct its name",
-}
+Path = tuple[int | str, ...]
 
 
 def stack_spec() -> tuple[StackSpec, list[Fault]]:
@@ -31,32 +35,38 @@ def read_spec(config: Mapping[str, object]) -> tuple[StackSpec, list[Fault]]:
     """The spec in a stack file's `config`; keys of other namespaces are not ours to judge.
 
     Where a setting is at fault the spec has its default, so that the plan can look for conflicts
-    between the others and all faults come in one message.
+    between the others and all faults come in one message. A key without a namespace is ours, as
+    Pulumi has it too.
     """
-    prefix = f"{NAMESPACE}:"
-    ours = {key.removeprefix(prefix): v for key, v in config.items() if key.startswith(prefix)}
-    faults: list[Fault] = []
-    for _ in range(ROUNDS_MAX):
+    ours = _ours(config)
+    faults = {path: _flag(path, value) for path, value in _flags(ours)}
+    ours = _without(ours, faults)
+    for _ in range(READINGS_MAX):
         try:
-            return StackSpec.model_validate(ours), faults
+            return StackSpec.model_validate(ours), list(faults.values())
         except ValidationError as error:
-            faults += [_fault(details) for details in error.errors()]
-            ours = _without(ours, [details["loc"] for details in error.errors()])
-    return StackSpec(), faults
+            errors = error.errors()
+        # What was dropped as faulty is not also missing: the first fault of a path stays.
+        faults = {details["loc"]: _fault(details) for details in errors} | faults
+        ours = _without(ours, [_dropped(details) for details in errors])
+    raise AssertionError("each reading drops what the last one refused")
 
 
-def _without(
-    settings: Mapping[str, object], paths: list[tuple[int | str, ...]]
-) -> dict[str, object]:
-    """A copy less the settings at these paths."""
-    kept: dict[str, object] = {}
-    for key, value in settings.items():
-        below = [path[1:] for path in paths if path[0] == key]
-        if not below:
-            kept[key] = value
-        elif all(below) and isinstance(value, Mapping):
-            kept[key] = _without(value, below)
-    return kept
+def _ours(config: Mapping[str, object]) -> dict[str, object]:
+    """Settings of our namespace in the shapes of JSON, whoever has parsed them."""
+    prefix = f"{NAMESPACE}:"
+    ours = {
+        key.removeprefix(prefix): value
+        for key, value in config.items()
+        if key.startswith(prefix) or ":" not in key
+    }
+    return dict(json.loads(json.dumps(ours, default=str)))
+
+
+def _dropped(details: ErrorDetails) -> Path:
+    """The setting at fault; what lacks one that it must have goes as a whole."""
+    path = details["loc"]
+    return path[:-1] if details["type"] == "missing" else path
 
 
 def _parsed(value: str) -> object:
@@ -67,39 +77,66 @@ def _parsed(value: str) -> object:
         return value
 
 
+def _flags(value: object, path: Path = ()) -> Iterable[tuple[Path, bool]]:
+    """True and false where a number belongs: pydantic would read them as 1 and 0."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flags(inner, (*path, str(key)))
+    elif isinstance(value, bool):
+        field = field_at(path)
+        if field is not None and is_number(field):
+            yield path, value
+
+
+def _flag(path: Path, value: bool) -> Fault:
+    return _fault({"type": "number", "loc": path, "msg": "", "input": value})
+
+
+def _without(settings: Mapping[str, object], paths: Iterable[Path]) -> dict[str, object]:
+    """A copy less the settings at these paths."""
+    paths = list(paths)
+    kept: dict[str, object] = {}
+    for key, value in settings.items():
+        below = [path[1:] for path in paths if path[:1] == (key,)]
+        if not below:
+            kept[key] = value
+        elif all(below) and isinstance(value, Mapping):
+            kept[key] = _without(value, below)
+    return kept
+
+
 def _fault(details: ErrorDetails) -> Fault:
-    path = [str(step) for step in details["loc"]]
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        known = _fields(path[:-1])
-        close = get_close_matches(path[-1], known, n=1)
-        do = f"write {close[0]}" if close else DO[kind]
-        return Fault(at=_at(path), found="a key of no meaning", allowed=", ".join(known), do=do)
-    found = "nothing" if kind == "missing" else _short(details["input"])
-    message = details["msg"].removeprefix("Value error, ")
-    return Fault(
-        at=_at(path), found=found, allowed=_allowed(message), do=DO.get(kind, "correct it")
-    )
+    path = details["loc"]
+    name = at(".".join(str(step) for step in path))
+    if details["type"] == "extra_forbidden":
+        return _unknown_key(name, path)
+    field = field_at(path)
+    assert field is not None, "pydantic found it"
+    found = "nothing" if details["type"] == "missing" else _short(details["input"])
+    words = allowed(field)
+    if details["type"].startswith("int_"):
+        words = f"a whole number, {words}"
+    if words.startswith("text"):
+        words = f"{words}: {(field.description or '').removesuffix('.')}"
+    return Fault(at=name, found=found, allowed=words, do=_do(details["type"], default(field)))
 
 
-def _at(path: list[str]) -> str:
-    return f"{NAMESPACE}:{'.'.join(path)}"
+def _unknown_key(name: str, path: Path) -> Fault:
+    key, known = str(path[-1]), names_at(path[:-1])
+    close = get_close_matches(key, known, n=1)
+    if key in CLOUDS_KNOWN:
+        do = "remove it: no cloud has settings of its own yet"
+    else:
+        do = f"write {close[0]}" if close else "remove it"
+    return Fault(at=name, found="a key of no meaning", allowed=", ".join(known), do=do)
 
 
-def _allowed(message: str) -> str:
-    return message.removeprefix("Input should be ").removeprefix("a valid ")
+def _do(kind: str, without: str) -> str:
+    if kind == "missing":
+        return "add it"
+    return f"correct it, or remove it for {without}" if without else "correct or remove it"
 
 
 def _short(value: object) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= FOUND_CHARACTERS_MAX else text[:FOUND_CHARACTERS_MAX] + "…"
-
-
-def _fields(path: list[str]) -> list[str]:
-    """Names of the fields that the model at a path has."""
-    model: type[BaseModel] = StackSpec
-    for step in path:
-        annotation = model.model_fields[step].annotation
-        choices = [annotation, *get_args(annotation)]
-        model = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
-    return sorted(model.model_fields)

@@ -10,4 +10,9 @@ class Facts:
     cores: int
     data_files: int
     data_bytes: int
+    data: str | None = None  # `training.data` as nodes will find it; None: as it is written
     data_fault: str | None = None  # why the data can't be used; None if it can
+
+
+# Of a cloud that the kit can't deploy to yet: nothing is looked up, and the plan refuses it.
+UNSEEN = Facts(cores=1, data_files=0, data_bytes=0)

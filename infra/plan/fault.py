@@ -1,6 +1,6 @@
 """A fault of a stack file is a value: where, found, allowed, do. All are gathered, raised once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runtime.errors import Refused
@@ -14,6 +14,7 @@ class Fault:
     found: str
     allowed: str
     do: str
+    beside: tuple[str, ...] = ()  # paths of the settings that this one conflicts with
 
     def __str__(self) -> str:
         return f"{self.at}: found {self.found}; allowed {self.allowed}; {self.do}."
@@ -28,3 +29,21 @@ class Faults(Refused):
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
         lines = "\n".join(f"  {fault}" for fault in self.faults)
         super().__init__(f"the stack file has {count}; nothing was changed:\n{lines}")
+
+
+def without_echoes(faults: Iterable[Fault], known: Sequence[Fault]) -> list[Fault]:
+    """Those that don't rest on a setting that is itself at fault.
+
+    Such a setting was replaced by its default, so a conflict with it is not what the user wrote.
+    """
+    return [
+        fault
+        for fault in faults
+        if not any(_meet(path, other.at) for path in (fault.at, *fault.beside) for other in known)
+    ]
+
+
+def _meet(path: str, other: str) -> bool:
+    """Whether one is the other, or a part of it."""
+    shorter, longer = sorted((path, other), key=len)
+    return longer == shorter or longer.startswith(f"{shorter}.")

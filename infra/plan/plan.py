@@ -3,19 +3,20 @@
 Pure. Names that carry the stack's id are made where the id is known (`names.py`; decision 0003).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from infra.plan.facts import Facts
-from infra.plan.fault import Fault, Faults
+from infra.plan.fault import Fault, Faults, without_echoes
 from infra.plan.money import price
 from infra.plan.names import Role
 from infra.plan.network import BalancerPlan, balancer_plan, network_faults
 from infra.plan.schedule import schedule_faults
-from infra.plan.serving import gateway_spec, serve_spec, serving_faults
+from infra.plan.serving import gateway_spec, serve_spec, serving_advice, serving_faults
+from infra.plan.settings import at
 from infra.plan.spec import CloudName, StackSpec
 from infra.plan.stores import StorePlan, store_plans
-from infra.plan.training import train_spec, training_faults
+from infra.plan.training import train_spec, training_advice, training_faults
 from runtime.node_spec import GatewaySpec, Schedule, ServeSpec, TrainSpec
 
 CLOUDS: tuple[CloudName, ...] = ("local",)  # those that the kit can deploy to
@@ -46,12 +47,12 @@ class Plan:
     balancer: BalancerPlan
     price_per_hour_usd: float
     price_note: str
+    advice: tuple[str, ...]  # what works, but not well; one sentence each
 
 
 def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
     """Decide all, or raise Faults with every reason at once, the reader's faults included."""
-    found = {fault.at for fault in known}
-    faults = [*known, *(f for f in plan_faults(spec, facts) if f.at not in found)]
+    faults = [*known, *without_echoes(plan_faults(spec, facts), known)]
     cost = price(spec.cluster)
     if faults or cost is None:
         raise Faults(faults)
@@ -63,6 +64,7 @@ def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
         balancer=balancer_plan(spec.access),
         price_per_hour_usd=cost.per_hour_usd,
         price_note=cost.note,
+        advice=(*training_advice(spec.training, facts), *serving_advice(spec.serving, facts)),
     )
 
 
@@ -77,17 +79,14 @@ def plan_faults(spec: StackSpec, facts: Facts) -> list[Fault]:
     ]
 
 
-def _cloud_faults(spec: StackSpec) -> list[Fault]:
-    if spec.cluster.cloud in CLOUDS and price(spec.cluster) is not None:
-        return []
-    return [
-        Fault(
-            at="atoll:cluster.cloud",
+def _cloud_faults(spec: StackSpec) -> Iterator[Fault]:
+    if spec.cluster.cloud not in CLOUDS or price(spec.cluster) is None:
+        yield Fault(
+            at=at("cluster.cloud"),
             found=f"{spec.cluster.cloud}, which this version can't deploy to or price yet",
             allowed=", ".join(CLOUDS),
             do="choose one of these",
         )
-    ]
 
 
 def _pools(spec: StackSpec, facts: Facts) -> tuple[PoolPlan, ...]:

@@ -1,12 +1,13 @@
-"""Serving spec → the replica and gateway pools' parts of the plan, and their faults."""
+"""Serving spec → the replica and gateway pools' parts of the plan, their faults and advice."""
+
+from collections.abc import Iterator
 
 from infra.plan.facts import Facts
 from infra.plan.fault import Fault
 from infra.plan.limits import GATEWAY_PORT, REPLICA_PORT
+from infra.plan.settings import at
 from infra.plan.spec import ServingSpec, TrainingSpec
 from runtime.node_spec import GatewaySpec, ServeSpec
-
-AT = "atoll:serving"
 
 
 def serve_spec(spec: ServingSpec, training: TrainingSpec, facts: Facts) -> ServeSpec:
@@ -33,16 +34,24 @@ def gateway_spec(spec: ServingSpec) -> GatewaySpec:
     )
 
 
-def serving_faults(spec: ServingSpec, training: TrainingSpec) -> list[Fault]:
+def serving_faults(spec: ServingSpec, training: TrainingSpec) -> Iterator[Fault]:
     """Settings that conflict with each other."""
     context = training.model.context
-    if spec.max_tokens < context:
-        return []
-    return [
-        Fault(
-            at=f"{AT}.max_tokens",
+    if spec.max_tokens >= context:
+        yield Fault(
+            at=at("serving.max_tokens"),
+            beside=(at("training.model.context"),),
             found=f"{spec.max_tokens} with a context of {context}",
             allowed=f"1 to {context - 1}, so that a prompt fits too",
             do="lower it or raise training.model.context",
         )
-    ]
+
+
+def serving_advice(spec: ServingSpec, facts: Facts) -> Iterator[str]:
+    """What works, but slower than it could."""
+    threads = (spec.threads or 1) * spec.replicas
+    if threads > facts.cores:
+        yield (
+            f"{at('serving.replicas')}: {spec.replicas} engines with {threads} threads share "
+            f"{facts.cores} cores; fewer replicas or threads would answer faster on this machine"
+        )

@@ -4,30 +4,50 @@ Each default stands here and nowhere else. Relations between fields are checked 
 all faults come in one message.
 """
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infra.plan.names import NODES_MAX
 from runtime.node_spec import ModelSpec, Schedule
 
 CloudName = Literal["local", "aws", "gcp", "azure"]
+CLOUDS_KNOWN: tuple[CloudName, ...] = get_args(CloudName)
 StoreRole = Literal["bundle", "data", "checkpoints", "models", "control"]
+SEED_MAX = (1 << 32) - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
+DATA: tuple[StoreRole, ...] = ("data", "checkpoints", "models")  # what `retain_data: true` means
+
+
+def _roles(value: object) -> object:
+    """`true` and `false` are short for the data and for nothing."""
+    if isinstance(value, bool):
+        return DATA if value else ()
+    return value
+
+
+StoreRoles = Annotated[
+    tuple[StoreRole, ...],
+    BeforeValidator(_roles, json_schema_input_type=bool | tuple[StoreRole, ...]),
+]
 
 
 class Part(BaseModel):
     """Frozen, and refuses what it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClusterSpec(Part):
     """Where the stack stands."""
 
-    cloud: CloudName = Field(default="local", description="`local` is this machine.")
-    retain_data: tuple[StoreRole, ...] = Field(
-        default=(), description="Stores that `destroy` keeps, for example [models]."
+    cloud: CloudName = Field(
+        default="local", description="`local` is this machine; the others can't be deployed to yet."
+    )
+    retain_data: StoreRoles = Field(
+        default=(),
+        description="Stores that `destroy` keeps, for example [models]; "
+        f"`true` is short for [{', '.join(DATA)}].",
     )
 
 
@@ -35,12 +55,16 @@ class TrainingSpec(Part):
     """What is trained, on how many nodes, and when."""
 
     model_name: str = Field(
-        default="atoll-code", pattern=NAME, description="Name of the model in the API."
+        default="atoll-code",
+        pattern=NAME,
+        description="Name of the model in the API: a letter, then letters, digits and dashes, "
+        "all lower-case, 40 at most.",
     )
     data: str = Field(
         default="python-stdlib",
         min_length=1,
-        description="A folder or file of text, or `python-stdlib`: the standard library's sources.",
+        description="A folder or a file of text, from the root of the clone if not absolute; or "
+        "`python-stdlib`: the sources of the standard library found on the machine.",
     )
     nodes: int = Field(default=2, ge=1, le=NODES_MAX, description="Nodes that train together.")
     min_nodes: int = Field(
@@ -57,7 +81,9 @@ class TrainingSpec(Part):
     warmup_steps: int = Field(default=40, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(default=0.1, ge=0, description="AdamW's, on matrices only.")
     clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    seed: int = Field(default=0, ge=0, description="Of weights and of the order of the data.")
+    seed: int = Field(
+        default=0, ge=0, le=SEED_MAX, description="Of weights and of the order of the data."
+    )
     checkpoint_every_steps: int = Field(
         default=50, ge=1, description="A commit after this many steps."
     )
