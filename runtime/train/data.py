@@ -1,7 +1,9 @@
 """The data as tokens: made once, kept in the data store, mapped into memory by every worker.
 
-`<digest>/` holds tokenizer.json, shards of little-endian uint16, and manifest.json, written last.
-The digest is of the text and the vocabulary, so two who prepare the same write the same bytes.
+`<digest>/` holds manifest.json, put if absent and last, and below an attempt's name what it lists:
+tokenizer.json and shards of little-endian uint16. The digest is of the text and the vocabulary.
+Members that find no manifest prepare at the same time, each under its own name; one manifest wins.
+So nobody waits for a peer that may die, at the cost of work done side by side.
 """
 
 import hashlib
@@ -31,13 +33,12 @@ DOCUMENTS_AT_ONCE = 256  # texts tokenized in one call: bounds the memory
 
 
 class Shard(BaseModel):
-    """A file of tokens."""
+    """A file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str  # below the digest
+    key: str
     sha256: str
-    tokens: int
 
 
 class DataManifest(BaseModel):
@@ -47,7 +48,7 @@ class DataManifest(BaseModel):
 
     digest: str
     vocabulary: int
-    tokenizer_sha256: str
+    tokenizer: Shard
     token_bytes: tuple[int, ...]  # length of each token in UTF-8; 0 for the end of a document
     train: tuple[Shard, ...]
     validation: tuple[Shard, ...]
@@ -87,24 +88,30 @@ def data_digest(corpus: Corpus, vocabulary: int) -> str:
     return hashlib.sha256(f"{FORMAT} {vocabulary} {corpus.digest}".encode()).hexdigest()
 
 
-def prepare(store: Store, corpus: Corpus, vocabulary: int) -> str:
-    """Put the tokens of a corpus into the store unless they are there; returns the digest."""
+def prepare(store: Store, corpus: Corpus, vocabulary: int, attempt: str) -> str:
+    """Put the tokens of a corpus into the store unless they are there; returns the digest.
+
+    `attempt` is a name that nobody else uses.
+    """
     digest = data_digest(corpus, vocabulary)
     if _read_manifest(store, digest) is not None:
         return digest
+    prefix = f"{digest}/{attempt}"
     tokenizer = bpe.train((document.text for document in corpus.train), vocabulary)
-    text = tokenizer.to_str().encode()
-    store.put(f"{digest}/{TOKENIZER}", text)
     manifest = DataManifest(
         digest=digest,
         vocabulary=vocabulary,
-        tokenizer_sha256=hashlib.sha256(text).hexdigest(),
+        tokenizer=_put(store, f"{prefix}/{TOKENIZER}", tokenizer.to_str().encode()),
         token_bytes=tuple(_token_bytes(tokenizer, vocabulary)),
-        train=tuple(_put_shards(store, digest, "train", tokenizer, corpus.train)),
-        validation=tuple(_put_shards(store, digest, "validation", tokenizer, corpus.validation)),
+        train=tuple(_put_tokens(store, f"{prefix}/train", tokenizer, corpus.train)),
+        validation=tuple(_put_tokens(store, f"{prefix}/validation", tokenizer, corpus.validation)),
     )
-    # Lost means that a twin wrote the same.
-    store.put_if_absent(f"{digest}/{MANIFEST}", manifest.model_dump_json().encode())
+    content = manifest.model_dump_json().encode()
+    if not store.put_if_absent(f"{digest}/{MANIFEST}", content):
+        if store.get(f"{digest}/{MANIFEST}") == content:
+            return digest  # our own, whose answer was lost
+        for shard in (manifest.tokenizer, *manifest.train, *manifest.validation):
+            store.delete(shard.key)
     return digest
 
 
@@ -115,11 +122,8 @@ def open_data(store: Store, digest: str, folder: Path, sequence_tokens: int) -> 
         raise Missing(f"{store.url}/{digest}/{MANIFEST}: not there")
     folder = folder / digest
     folder.mkdir(parents=True, exist_ok=True)
-    text = store.get(f"{digest}/{TOKENIZER}")
-    if hashlib.sha256(text).hexdigest() != manifest.tokenizer_sha256:
-        raise Corrupt(f"{store.url}/{digest}/{TOKENIZER}: SHA-256 does not fit the manifest")
-    train = _open_side(store, digest, manifest.train, folder / "train.bin")
-    validation = _open_side(store, digest, manifest.validation, folder / "validation.bin")
+    train = _open_side(store, manifest.train, folder / "train.bin")
+    validation = _open_side(store, manifest.validation, folder / "validation.bin")
     for name, tokens in (("training", train), ("validation", validation)):
         if len(tokens) <= sequence_tokens:
             raise Refused(
@@ -128,7 +132,7 @@ def open_data(store: Store, digest: str, folder: Path, sequence_tokens: int) -> 
             )
     return Data(
         manifest=manifest,
-        tokenizer=Tokenizer.from_str(text.decode()),
+        tokenizer=Tokenizer.from_str(_get(store, manifest.tokenizer).decode()),
         train=Samples(train, sequence_tokens),
         validation=Samples(validation, sequence_tokens),
         token_bytes=torch.tensor(manifest.token_bytes),
@@ -145,16 +149,25 @@ def _read_manifest(store: Store, digest: str) -> DataManifest | None:
         raise Corrupt(f"{store.url}/{key}: {fault}") from fault
 
 
-def _put_shards(
-    store: Store, digest: str, side: str, tokenizer: Tokenizer, documents: tuple[Document, ...]
+def _put(store: Store, key: str, content: bytes) -> Shard:
+    store.put(key, content)
+    return Shard(key=key, sha256=hashlib.sha256(content).hexdigest())
+
+
+def _get(store: Store, shard: Shard) -> bytes:
+    content = store.get(shard.key)
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        raise Corrupt(f"{store.url}/{shard.key}: SHA-256 does not fit the manifest")
+    return content
+
+
+def _put_tokens(
+    store: Store, prefix: str, tokenizer: Tokenizer, documents: tuple[Document, ...]
 ) -> Iterator[Shard]:
     tokens = _encode(tokenizer, documents)
     for number, at in enumerate(range(0, len(tokens), SHARD_TOKENS)):
         part = tokens[at : at + SHARD_TOKENS]
-        content = part.tobytes()
-        key = f"{side}-{number:05d}.bin"
-        store.put(f"{digest}/{key}", content)
-        yield Shard(key=key, sha256=hashlib.sha256(content).hexdigest(), tokens=len(part))
+        yield _put(store, f"{prefix}-{number:05d}.bin", part.tobytes())
 
 
 def _encode(
@@ -178,7 +191,7 @@ def _token_bytes(tokenizer: Tokenizer, vocabulary: int) -> Iterator[int]:
 
 
 def _open_side(
-    store: Store, digest: str, shards: tuple[Shard, ...], path: Path
+    store: Store, shards: tuple[Shard, ...], path: Path
 ) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
     """One local file per side; what an earlier epoch brought and noted as whole is kept."""
     note = path.with_suffix(".json")
@@ -188,10 +201,7 @@ def _open_side(
         partial = path.with_suffix(".partial")
         with partial.open("wb") as out:
             for shard in shards:
-                content = store.get(f"{digest}/{shard.key}")
-                if hashlib.sha256(content).hexdigest() != shard.sha256:
-                    raise Corrupt(f"{store.url}/{digest}/{shard.key}: SHA-256 does not fit")
-                out.write(content)
+                out.write(_get(store, shard))
             out.flush()
             os.fsync(out.fileno())
         partial.replace(path)

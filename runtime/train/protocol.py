@@ -55,6 +55,12 @@ class Imported(Message):
     event: Literal["imported"] = "imported"
 
 
+class Ready(Message):
+    """The data is prepared and the model built: an epoch may come."""
+
+    event: Literal["ready"] = "ready"
+
+
 class Stepped(Message):
     """A step was applied."""
 
@@ -107,7 +113,7 @@ class Failed(Message):
 
 
 Command = Work | Epoch | Pause
-Event = Imported | Stepped | Noted | Broken | Paused | Done | Failed
+Event = Imported | Ready | Stepped | Noted | Broken | Paused | Done | Failed
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="op")])
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
