@@ -120,6 +120,19 @@ def end_rest(process: ProcessId) -> None:
     kill_all(belongs)
 
 
+def marked(prefix: str) -> list[ProcessId]:
+    """The processes whose token begins with `prefix` and that lead a session, oldest first."""
+    assert prefix
+    found = []
+    for pid in pids():
+        stat = read_stat(pid)
+        if stat is not None and stat.session == pid:
+            process = identify(pid)
+            if process is not None and process.token.startswith(prefix):
+                found.append(process)
+    return sorted(found, key=lambda process: (process.start_ticks, process.pid))
+
+
 def end_marked(prefix: str) -> None:
     """Kill all processes whose token begins with `prefix`."""
     assert prefix
