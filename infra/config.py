@@ -16,7 +16,7 @@ from infra.plan.settings import (
     default,
     field_at,
     is_number,
-    names_at,
+    part_at,
 )
 from infra.plan.spec import CLOUDS_KNOWN, StackSpec
 
@@ -122,7 +122,8 @@ def _fault(details: ErrorDetails) -> Fault:
 
 
 def _unknown_key(name: str, path: Path) -> Fault:
-    key, known = str(path[-1]), names_at(path[:-1])
+    *above, key = map(str, path)
+    known = list(part_at(".".join(above)).model_fields)
     close = get_close_matches(key, known, n=1)
     if key in CLOUDS_KNOWN:
         do = "remove it: no cloud has settings of its own yet"

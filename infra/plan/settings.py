@@ -60,12 +60,12 @@ def field_at(path: tuple[int | str, ...]) -> FieldInfo | None:
     return field
 
 
-def names_at(path: tuple[int | str, ...]) -> list[str]:
-    """Keys that the part at a path has."""
-    field = field_at(path)
+def part_at(path: str) -> type[BaseModel]:
+    """The part at a path of keys, all of which there are; the whole for an empty one."""
+    field = field_at(tuple(path.split("."))) if path else None
     part = StackSpec if field is None else part_of(field)
-    assert part is not None, "only a part has keys"
-    return list(part.model_fields)
+    assert part is not None, f"{path} holds a single value"
+    return part
 
 
 def part_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -125,4 +125,6 @@ def default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)

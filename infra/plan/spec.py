@@ -68,17 +68,26 @@ class TrainingSpec(Part):
     )
     nodes: int = Field(default=2, ge=1, le=NODES_MAX, description="Nodes that train together.")
     min_nodes: int = Field(
-        default=1, ge=1, le=NODES_MAX, description="Fewest nodes that a run goes on with."
+        default=1,
+        ge=1,
+        le=NODES_MAX,
+        description="Fewest nodes that a run goes on with; at most `nodes`.",
     )
     model: ModelSpec = Field(default_factory=ModelSpec, description="Shape of the decoder.")
     steps: int = Field(default=560, ge=1, description="Optimizer steps of a run.")
     global_batch: int = Field(
         default=16, ge=1, description="Sequences per step, over all nodes, whatever their number."
     )
-    micro_batch: int = Field(default=8, ge=1, description="Sequences per forward pass.")
-    sequence_tokens: int = Field(default=128, ge=8, description="Tokens per training sequence.")
+    micro_batch: int = Field(
+        default=8, ge=1, description="Sequences per forward pass; at most `global_batch`."
+    )
+    sequence_tokens: int = Field(
+        default=128, ge=8, description="Tokens per training sequence; at most `model.context`."
+    )
     learning_rate: float = Field(default=4e-3, gt=0, description="Peak of warm-up and cosine.")
-    warmup_steps: int = Field(default=40, ge=0, description="Steps of linear warm-up.")
+    warmup_steps: int = Field(
+        default=40, ge=0, description="Steps of linear warm-up; fewer than `steps`."
+    )
     weight_decay: float = Field(default=0.1, ge=0, description="AdamW's, on matrices only.")
     clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     seed: int = Field(
@@ -96,13 +105,13 @@ class TrainingSpec(Part):
     pause_s_max: float = Field(
         default=300.0,
         gt=0,
-        description="A run that stays below `min_nodes` for this many seconds is ended.",
+        description="A run that stays below `min_nodes` for longer is ended, seconds.",
     )
     threads_per_worker: int | None = Field(
-        default=None, ge=1, description="Empty: cores divided by nodes on one machine."
+        default=None, ge=1, description="Threads of a worker; left out, cores divided by nodes."
     )
     schedule: Schedule | None = Field(
-        default=None, description="When runs start by themselves. Empty: only on demand."
+        default=None, description="When runs start by themselves; left out, only on demand."
     )
 
 
@@ -113,14 +122,20 @@ class ServingSpec(Part):
     gateways: int = Field(
         default=2, ge=1, le=NODES_MAX, description="Processes that take client requests."
     )
-    max_tokens: int = Field(default=256, ge=1, description="Most new tokens of one request.")
+    max_tokens: int = Field(
+        default=256,
+        ge=1,
+        description="Most new tokens of a request; below `training.model.context`.",
+    )
     slots: int = Field(default=8, ge=1, le=1024, description="Requests decoded together.")
     queue: int = Field(default=64, ge=0, description="Requests that may wait for a slot.")
     drain_s: float = Field(
-        default=30.0, gt=0, description="Longest wait for open requests when a node leaves."
+        default=30.0,
+        gt=0,
+        description="Longest wait for open requests when a node leaves, seconds.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="Of an engine. Empty: cores divided by replicas."
+        default=None, ge=1, description="Threads of an engine; left out, cores divided by replicas."
     )
 
 
@@ -128,7 +143,7 @@ class AccessSpec(Part):
     """Where clients connect."""
 
     address: str | None = Field(
-        default=None, description="IP address. Empty on `local`: an address of the stack's own."
+        default=None, description="IPv4 address; left out, one of the stack's own in 127.0.0.0/8."
     )
     port: int = Field(default=8080, ge=1, le=65535, description="TCP port of the endpoint.")
 
