@@ -1,0 +1,54 @@
+"""Loss on held-out text, all members together."""
+
+# B batch, T tokens, V vocabulary
+# ruff: noqa: N806
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from runtime.model.decoder import Decoder
+from runtime.train.data import Samples
+from runtime.train.order import chunks, share
+from runtime.train.strategy import Strategy
+
+BATCH = 32  # sequences; without gradients there is room
+QUICK_SAMPLES = 128  # for the looks during training; the last one takes all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """Figures on held-out text."""
+
+    loss: float  # nats per token
+    bits_per_byte: float  # of the text; does not depend on the tokenizer
+    tokens: int
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Decoder,
+    samples: Samples,
+    token_bytes: Tensor,
+    strategy: Strategy,
+    samples_max: int | None = None,
+) -> Held:
+    """Evaluate on evenly spaced samples, all if not told otherwise; each member takes a share."""
+    count = min(len(samples), samples_max or len(samples))
+    chosen = [at * len(samples) // count for at in range(count)]
+    mine = share(count, strategy.rank, strategy.world_size)
+    totals = torch.zeros(3, dtype=torch.float64)
+    for part in chunks(mine, BATCH):
+        tokens_BT, targets_BT = samples.batch([chosen[at] for at in part])
+        logits_BTV = model(tokens_BT)
+        nats = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+        totals += torch.tensor([nats, token_bytes[targets_BT].sum(), targets_BT.numel()])
+    nats_all, bytes_all, tokens_all = strategy.sum(totals).tolist()
+    return Held(
+        loss=nats_all / tokens_all,
+        bits_per_byte=nats_all / math.log(2) / max(1.0, bytes_all),
+        tokens=int(tokens_all),
+    )

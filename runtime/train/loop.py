@@ -1,0 +1,203 @@
+"""One epoch of training: data → strategy.step → metrics → checkpoint, to the end of the run.
+
+The global batch is fixed: a smaller world computes more of it per member, and the gradient is the
+sum over its samples divided by their number, whatever the number of members.
+"""
+
+# B batch, T tokens, V vocabulary
+# ruff: noqa: N806
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+
+from runtime.model import export
+from runtime.model.decoder import Decoder
+from runtime.node_spec import TrainSpec
+from runtime.train.data import Data
+from runtime.train.evaluate import QUICK_SAMPLES, Held, evaluate
+from runtime.train.metrics import Metrics
+from runtime.train.optimizer import apply, learning_rate
+from runtime.train.order import chunks, sample_of, share
+from runtime.train.protocol import Done, Event, Failed, Paused, Stepped
+from runtime.train.state import tensors_of
+from runtime.train.strategy import Strategy
+
+PACE_STEPS = 20  # tokens/s are told over the last so many steps
+SAY_S = 0.2  # at most this often: presence is written far less often
+
+
+class Commits(Protocol):
+    """Where the first member's checkpoints go."""
+
+    def start(self, step: int, samples: int, tensors: dict[str, torch.Tensor]) -> None:
+        """Begin to write one."""
+
+    def wait(self) -> None:
+        """Until it is written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """Both clocks, passed in."""
+
+    now: Callable[[], datetime]
+    seconds: Callable[[], float]  # monotonic
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class First:
+    """What the first member does besides."""
+
+    commits: Commits
+    metrics: Metrics
+    export_to: Path
+
+
+@dataclass(kw_only=True, slots=True)
+class Training:
+    """A run in one worker, for one epoch."""
+
+    spec: TrainSpec
+    epoch: int
+    model: Decoder
+    optimizer: AdamW
+    data: Data
+    strategy: Strategy
+    step: int  # applied
+    clock: Clock
+    say: Callable[[Event], None]
+    shall_pause: Callable[[], bool]
+    first: First | None  # None on all members but the first
+    _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
+    _said_s: float = float("-inf")
+    _loss: float = math.nan
+
+    def run(self) -> None:
+        """Train to the last step, a pause or a failure, and say which; raises PeerLost."""
+        self._ends_s.append(self.clock.seconds())
+        while self.step < self.spec.steps:
+            pause = self._train_step()
+            if not math.isfinite(self._loss):
+                self.say(Failed(why=f"the loss was {self._loss} at step {self.step + 1}"))
+                return
+            is_last = self.step == self.spec.steps
+            if self.step % self.spec.validate_every_steps == 0 and not is_last:
+                self._log_held(self._evaluate(QUICK_SAMPLES))
+            if pause and not is_last:
+                self._commit(and_wait=True)
+                self.say(Paused(epoch=self.epoch, step=self.step))
+                return
+            if self.step % self.spec.checkpoint_every_steps == 0 and not is_last:
+                self._commit()
+        self._finish()
+
+    def settle(self) -> None:
+        """Wait for a checkpoint in the writing: it may be the one to go on from."""
+        if self.first is not None:
+            self.first.commits.wait()
+
+    def _train_step(self) -> bool:
+        """One step, applied only once all members' gradients and losses are in.
+
+        Returns whether all members shall pause after it.
+        """
+        spec, strategy = self.spec, self.strategy
+        self.model.train()
+        strategy.begin()
+        sent_before = strategy.bytes_sent
+        consumed = self.step * spec.global_batch
+        mine = [
+            sample_of(consumed + at, len(self.data.train), spec.seed)
+            for at in share(spec.global_batch, strategy.rank, strategy.world_size)
+        ]
+        parts = chunks(mine, spec.micro_batch)
+        loss_here = 0.0
+        for number, part in enumerate(parts, start=1):
+            tokens_BT, targets_BT = self.data.train.batch(part)
+            logits_BTV = self.model(tokens_BT)
+            nats = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+            loss = nats / (spec.global_batch * spec.sequence_tokens)
+            strategy.backward(loss, is_last=number == len(parts))
+            loss_here += loss.item()
+        strategy.finish()
+        wish = float(self.shall_pause())
+        totals = strategy.sum(torch.tensor([loss_here, wish], dtype=torch.float64))
+        self._loss, wishes = totals.tolist()
+        if math.isfinite(self._loss):
+            apply(self.model, self.optimizer, self.step, spec)
+            self.step += 1
+            self._log_step(strategy.bytes_sent - sent_before)
+        return bool(wishes > 0)
+
+    def _log_step(self, bytes_sent: int) -> None:
+        now_s = self.clock.seconds()
+        self._ends_s.append(now_s)
+        tokens = self.spec.global_batch * self.spec.sequence_tokens
+        took_s = now_s - self._ends_s[0]
+        tokens_per_s = tokens * (len(self._ends_s) - 1) / max(took_s, 1e-9)
+        if self.first is not None:
+            line = {
+                "step": self.step,
+                "steps": self.spec.steps,
+                "loss": self._loss,
+                "tokens_per_s": tokens_per_s,
+                "step_s": now_s - self._ends_s[-2],
+                "bytes_sent": bytes_sent,
+                "learning_rate": learning_rate(self.step - 1, self.spec),
+            }
+            self.first.metrics.add(self.clock.now().timestamp(), line)
+        if now_s - self._said_s >= SAY_S or self.step == self.spec.steps:
+            self._said_s = now_s
+            stepped = Stepped(
+                epoch=self.epoch, step=self.step, loss=self._loss, tokens_per_s=tokens_per_s
+            )
+            self.say(stepped)
+
+    def _commit(self, *, and_wait: bool = False) -> None:
+        if self.first is None:
+            return
+        tensors = tensors_of(self.model, self.optimizer)
+        self.first.commits.start(self.step, self.step * self.spec.global_batch, tensors)
+        if and_wait:
+            self.first.commits.wait()
+
+    def _evaluate(self, samples_max: int | None) -> Held:
+        self.model.eval()
+        return evaluate(
+            self.model, self.data.validation, self.data.token_bytes, self.strategy, samples_max
+        )
+
+    def _log_held(self, held: Held) -> None:
+        if self.first is not None:
+            line = {
+                "step": self.step,
+                "val_loss": held.loss,
+                "val_bits_per_byte": held.bits_per_byte,
+                "val_tokens": held.tokens,
+            }
+            self.first.metrics.add(self.clock.now().timestamp(), line)
+
+    def _finish(self) -> None:
+        """After the last step: the last commit, the last validation, the export."""
+        self._commit()
+        held = self._evaluate(None)
+        self._log_held(held)
+        if self.first is None:
+            self.say(Done(epoch=self.epoch, step=self.step))
+            return
+        folder = self.first.export_to
+        export.save(self.model, self.model.shape, self.data.tokenizer, folder)
+        self.first.commits.wait()
+        metrics = {"val_loss": held.loss, "bits_per_byte": held.bits_per_byte}
+        if math.isfinite(self._loss):  # not known if an earlier epoch has taken the last step
+            metrics["loss"] = self._loss
+        self.say(Done(epoch=self.epoch, step=self.step, folder=str(folder), metrics=metrics))
