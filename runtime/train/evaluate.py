@@ -16,7 +16,8 @@ from runtime.train.order import chunks, share
 from runtime.train.strategy import Strategy
 
 BATCH = 32  # sequences; without gradients there is room
-QUICK_SAMPLES = 128  # for the looks during training; the last one takes all
+QUICK_SAMPLES = 128  # for the looks during training
+LAST_SAMPLES = 4096  # for the figure that is published
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +35,10 @@ def evaluate(
     samples: Samples,
     token_bytes: Tensor,
     strategy: Strategy,
-    samples_max: int | None = None,
+    samples_max: int,
 ) -> Held:
-    """Evaluate on evenly spaced samples, all if not told otherwise; each member takes a share."""
-    count = min(len(samples), samples_max or len(samples))
+    """Evaluate on evenly spaced samples; each member takes a share."""
+    count = min(len(samples), samples_max)
     chosen = [at * len(samples) // count for at in range(count)]
     mine = share(count, strategy.rank, strategy.world_size)
     totals = torch.zeros(3, dtype=torch.float64)

@@ -23,7 +23,7 @@ from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.train.data import Data
-from runtime.train.evaluate import QUICK_SAMPLES, Held, evaluate
+from runtime.train.evaluate import LAST_SAMPLES, QUICK_SAMPLES, Held, evaluate
 from runtime.train.metrics import Metrics
 from runtime.train.optimizer import apply, learning_rate
 from runtime.train.order import chunks, sample_of, share
@@ -81,24 +81,22 @@ class Training:
     _said_s: float = float("-inf")
     _loss: float = math.nan
 
-    def run(self) -> None:
-        """Train to the last step, a pause or a failure, and say which; raises PeerLost."""
+    def run(self) -> Failed | Paused | Done:
+        """Train to the last step, a pause or a failure, and return which; raises PeerLost."""
         self._ends_s.append(self.clock.seconds())
         while self.step < self.spec.steps:
             pause = self._train_step()
             if not math.isfinite(self._loss):
-                self.say(Failed(why=f"the loss was {self._loss} at step {self.step + 1}"))
-                return
+                return Failed(why=f"the loss was {self._loss} at step {self.step + 1}")
             is_last = self.step == self.spec.steps
             if self.step % self.spec.validate_every_steps == 0 and not is_last:
                 self._log_held(self._evaluate(QUICK_SAMPLES))
             if pause and not is_last:
                 self._commit(and_wait=True)
-                self.say(Paused(epoch=self.epoch, step=self.step))
-                return
+                return Paused(epoch=self.epoch, step=self.step)
             if self.step % self.spec.checkpoint_every_steps == 0 and not is_last:
                 self._commit()
-        self._finish()
+        return self._finish()
 
     def settle(self) -> None:
         """Wait for a checkpoint in the writing: it may be the one to go on from."""
@@ -170,7 +168,7 @@ class Training:
         if and_wait:
             self.first.commits.wait()
 
-    def _evaluate(self, samples_max: int | None) -> Held:
+    def _evaluate(self, samples_max: int) -> Held:
         self.model.eval()
         return evaluate(
             self.model, self.data.validation, self.data.token_bytes, self.strategy, samples_max
@@ -186,18 +184,17 @@ class Training:
             }
             self.first.metrics.add(self.clock.now().timestamp(), line)
 
-    def _finish(self) -> None:
+    def _finish(self) -> Done:
         """After the last step: the last commit, the last validation, the export."""
         self._commit()
-        held = self._evaluate(None)
+        held = self._evaluate(LAST_SAMPLES)
         self._log_held(held)
         if self.first is None:
-            self.say(Done(epoch=self.epoch, step=self.step))
-            return
+            return Done(epoch=self.epoch, step=self.step)
         folder = self.first.export_to
         export.save(self.model, self.model.shape, self.data.tokenizer, folder)
         self.first.commits.wait()
         metrics = {"val_loss": held.loss, "bits_per_byte": held.bits_per_byte}
         if math.isfinite(self._loss):  # not known if an earlier epoch has taken the last step
             metrics["loss"] = self._loss
-        self.say(Done(epoch=self.epoch, step=self.step, folder=str(folder), metrics=metrics))
+        return Done(epoch=self.epoch, step=self.step, folder=str(folder), metrics=metrics)

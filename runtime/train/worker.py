@@ -115,18 +115,19 @@ class Worker:
                 shall_pause=orders.pause.is_set,
                 first=first,
             )
-            training.run()
+            outcome: Event = training.run()
         except (PeerLost, Unavailable) as fault:
             if training is not None:
                 step = training.step
                 training.settle()
             log.warning("epoch %d broken at step %d: %s", epoch.number, step, fault)
-            self._say(Broken(epoch=epoch.number, step=step, why=str(fault)))
+            outcome = Broken(epoch=epoch.number, step=step, why=str(fault))
         finally:
             if strategy is not None:
                 strategy.close()
             if metrics is not None:
                 metrics.close()
+        self._say(outcome)  # last: whoever hears it may end this process
 
     def _join(self, epoch: Epoch) -> Strategy:
         if epoch.world_size == 1:
