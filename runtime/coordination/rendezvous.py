@@ -1,0 +1,80 @@
+"""The store side of membership: reads what `membership` decides on, writes what it decided."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from runtime.coordination.log import (
+    EpochRecord,
+    PoolLog,
+    Presence,
+    RunEntry,
+    epoch_log,
+    read_presence,
+    store_now,
+)
+from runtime.coordination.membership import Propose, rendezvous
+from runtime.limits import ALIVE_S
+from runtime.objects import Store
+
+
+class Rendezvous:
+    """One run as one node sees it. For one thread. All methods may raise Unavailable."""
+
+    def __init__(self, control: Store, pool: str, run: str, node: str) -> None:
+        self._control = control
+        self._pool_log = PoolLog(control, pool, node)
+        self._log = epoch_log(control, run)
+        self._pool = pool
+        self.run = run
+        self.node = node
+
+    def open_entry(self) -> RunEntry | None:
+        """The run's entry in the pool log; None once it has ended, whoever ended it."""
+        entry = self._pool_log.state().open_run
+        return entry if entry is not None and entry.run == self.run else None
+
+    def epochs(self) -> list[EpochRecord]:
+        """All epochs so far, without the end."""
+        return [record for record in self._log.read() if record.kind == "epoch"]
+
+    def peers(self) -> list[Presence]:
+        """The living nodes that work on this run."""
+        now = self.now()
+        return [
+            presence
+            for presence, written in read_presence(self._control)
+            if presence.pool == self._pool
+            and presence.run == self.run
+            and now - written < timedelta(seconds=ALIVE_S)
+        ]
+
+    def propose(self, decision: Propose, resume_step: int) -> bool:
+        """Try to write the next epoch; False if somebody else did, or the run has ended."""
+        number = len(self._log.records)
+        if any(record.kind == "end" for record in self._log.records):
+            return False
+        record = EpochRecord(
+            kind="epoch",
+            members=decision.members,
+            rendezvous=rendezvous(decision.address, number),
+            resume_step=resume_step,
+            why=decision.why,
+            writer=self.node,
+            at=self.now(),
+        )
+        return self._log.append_at(number, record)
+
+    def close(self, why: str) -> None:
+        """End the epochs of a run whose end the pool's log tells; a lost race is no matter."""
+        records = self._log.read()
+        if not any(record.kind == "end" for record in records):
+            end = EpochRecord(kind="end", why=why, writer=self.node, at=self.now())
+            self._log.append_at(len(records), end)
+
+    def end(self, write: Callable[[PoolLog, datetime], bool]) -> bool:
+        """Let `write` end the run in the pool's log at the store's time."""
+        return write(self._pool_log, self.now())
+
+    def now(self) -> datetime:
+        """The store's time."""
+        return store_now(self._control, self.node)

@@ -1,0 +1,80 @@
+"""The worker process as its agent holds it."""
+
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from runtime.limits import CHILD_STOP_S
+from runtime.train.protocol import EVENTS, Command, Event
+
+# Tensors of a few MiB come and go in every step; given back to the kernel each time, they cost
+# page faults (measured: 10 % of a step).
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
+
+log = logging.getLogger("agent")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Died:
+    """The worker ended without being told to."""
+
+    status: int
+
+
+class Child:
+    """One worker process. Its events come to `inbox`, in order, Died last."""
+
+    def __init__(self) -> None:
+        self.inbox: queue.SimpleQueue[Event | Died] = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "runtime.train.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | MALLOC,
+        )
+        threading.Thread(target=self._read, name="worker events", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def send(self, command: Command) -> None:
+        """Tell it; a worker that is dead tells so itself by Died."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(command.line())
+            self._process.stdin.flush()
+        except OSError as fault:
+            log.warning("worker %d does not listen: %s", self.pid, fault)
+
+    def next(self, timeout_s: float) -> Event | Died | None:
+        """The next event, or None after the timeout."""
+        try:
+            return self.inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def stop(self) -> None:
+        """End it, by force if it must be."""
+        self._process.terminate()
+        try:
+            self._process.wait(CHILD_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self.inbox.put(EVENTS.validate_json(line))
+            except ValidationError as fault:  # a line cut by its death
+                log.warning("worker %d said what is no event: %s", self.pid, fault)
+        self.inbox.put(Died(status=self._process.wait()))
