@@ -29,7 +29,9 @@ class Committer:
         clock: Callable[[], datetime],
         nonce: Callable[[], str],
         note: Callable[[str], None],
+        before: Callable[[], None],
     ) -> None:
+        """`note` hears of a checkpoint not written; `before` runs before each is written."""
         self._store = store
         self._run = run
         self._resume_steps = resume_steps  # of all epochs up to this one
@@ -37,6 +39,7 @@ class Committer:
         self._clock = clock
         self._nonce = nonce
         self._note = note
+        self._before = before
         self._has_noted = False
         self._thread: threading.Thread | None = None
         self._stage: dict[str, Tensor] = {}  # reused: staging again costs a copy, not an allocation
@@ -62,6 +65,7 @@ class Committer:
 
     def _write(self, step: int, samples: int) -> None:
         commit = Commit(len(self._resume_steps) - 1, step)
+        self._before()
         try:
             checkpoint.save(
                 self._store,

@@ -35,6 +35,7 @@ class Metrics:
         self._uploaded = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._board = EventFileWriter(str(folder))
+        self._uploading = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_uploading, name="metrics", daemon=True)
         self._thread.start()
@@ -54,12 +55,17 @@ class Metrics:
         """Upload the rest."""
         self._closed.set()
         self._thread.join()
+        self.upload()
         self._board.close()
-        self._upload()
+
+    def upload(self) -> None:
+        """Upload what is new, from any thread; a fault is for the next time."""
+        with self._uploading:
+            self._upload()
 
     def _keep_uploading(self) -> None:
         while not self._closed.wait(UPLOAD_S):
-            self._upload()
+            self.upload()
 
     def _upload(self) -> None:
         count = len(self._lines)

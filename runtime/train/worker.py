@@ -4,17 +4,16 @@
 on standard error. Ends by itself when its input ends.
 """
 
+import io
 import logging
 import os
 import queue
 import secrets
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -61,7 +60,7 @@ class Orders:
         self.inbox: queue.SimpleQueue[Work | Epoch] = queue.SimpleQueue()
         self.pause = threading.Event()
 
-    def read(self, lines: BinaryIO) -> None:
+    def read(self, lines: Iterable[bytes]) -> None:
         """Until the agent is gone; then nobody needs this process."""
         for line in lines:
             command = COMMANDS.validate_json(line)
@@ -184,6 +183,7 @@ class Worker:
     def _first(self, epoch: Epoch, data_digest: str) -> First:
         run = self._work.run
         folder = self._folder / "runs" / run / str(epoch.number)
+        metrics = Metrics(self._checkpoints, run, epoch.number, folder / "tensorboard")
         return First(
             commits=Committer(
                 self._checkpoints,
@@ -193,8 +193,9 @@ class Worker:
                 clock=self._clock.now,
                 nonce=lambda: secrets.token_hex(4),
                 note=lambda why: self._say(Noted(why=why)),
+                before=metrics.upload,  # so that no step counts whose figures are lost
             ),
-            metrics=Metrics(self._checkpoints, run, epoch.number, folder / "tensorboard"),
+            metrics=metrics,
             export_to=folder / "model",
         )
 
@@ -236,7 +237,9 @@ def main() -> None:
             out.flush()
 
     orders = Orders()
-    threading.Thread(target=orders.read, args=(sys.stdin.buffer,), daemon=True).start()
+    # Unbuffered: a buffer's lock, held by a thread that reads, would abort the interpreter's end.
+    lines = io.FileIO(0, "rb", closefd=False)
+    threading.Thread(target=orders.read, args=(lines,), daemon=True).start()
     serve(orders, say, Clock(now=lambda: datetime.now(UTC), seconds=time.monotonic))
 
 

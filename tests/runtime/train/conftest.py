@@ -1,0 +1,210 @@
+"""A training pool without a keeper: node processes that a test starts, kills and starts again."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, epoch_log
+from runtime.errors import Missing
+from runtime.node_spec import ModelSpec, NodeSpec, Schedule, StoreUrls, TrainSpec
+from runtime.objects import Store, file_url, open_store
+
+ROOT = Path(__file__).resolve().parents[3]
+MODEL = "tiny"
+RUN = "run-test"
+WAIT_S = 120.0
+
+
+def eventually(is_so: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Wait for a fact; says what did not come true."""
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {WAIT_S:.0f} s: {what()}"
+        time.sleep(0.05)
+
+
+def tiny_spec(data: Path, **changes: object) -> TrainSpec:
+    """A run of seconds."""
+    spec = TrainSpec(
+        model_name=MODEL,
+        model=ModelSpec(
+            vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64
+        ),
+        data=str(data),
+        nodes=2,
+        min_nodes=1,
+        steps=60,
+        global_batch=6,
+        micro_batch=2,
+        sequence_tokens=32,
+        learning_rate=1e-2,
+        warmup_steps=5,
+        weight_decay=0.1,
+        clip_norm=1.0,
+        seed=0,
+        checkpoint_every_steps=10,
+        validate_every_steps=20,
+        join_s=60,
+        pause_s_max=60,
+        threads_per_worker=1,
+    )
+    return TrainSpec.model_validate(spec.model_dump() | changes)
+
+
+def write_texts(folder: Path, files: int = 12) -> Path:
+    """Some text with something to learn in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(files):
+        lines = [f"def add_{n}(a, b):\n    return a + b + {n * number}\n" for n in range(60)]
+        (folder / f"part{number}.py").write_text("".join(lines))
+    return folder
+
+
+@dataclass(slots=True)
+class TrainingNode:
+    """A node process."""
+
+    node: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """As if the machine had failed: the worker too, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def worker_pid(self) -> int:
+        """Its computing child."""
+        pid = self.process.pid
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return int(text.split()[0])
+
+
+@dataclass(slots=True)
+class Rig:
+    """One stack's training side."""
+
+    folder: Path
+    subnet: str
+    spec: TrainSpec
+    nodes: dict[int, TrainingNode] = field(default_factory=dict)
+
+    def store(self, role: str) -> Store:
+        """One of the five."""
+        return open_store(file_url(self.folder / "stores" / role))
+
+    @property
+    def control(self) -> Store:
+        """Where logs and presence are."""
+        return self.store("control")
+
+    def pool_log(self) -> PoolLog:
+        """Read anew."""
+        return PoolLog(self.control, "training", "test")
+
+    def claim(self, run: str = RUN) -> None:
+        """Start a run, as the command line does."""
+        assert self.pool_log().claim(run, datetime.now(UTC))
+
+    def entry(self, run: str = RUN) -> RunEntry:
+        """What the pool's log says of a run."""
+        return next(entry for entry in self.pool_log().state().runs if entry.run == run)
+
+    def epochs(self, run: str = RUN) -> list[EpochRecord]:
+        """Its epochs."""
+        return [e for e in epoch_log(self.control, run).read() if e.kind == "epoch"]
+
+    def start(self, index: int) -> TrainingNode:
+        """Start a node, or start it again."""
+        urls = {role: self.store(role).url for role in StoreUrls.model_fields}
+        spec = NodeSpec(
+            stack="test",
+            stack_id=self.subnet.rpartition(".")[2].zfill(8),
+            cloud="local",
+            pool="training",
+            node=f"training-{index}",
+            address=f"{self.subnet}.{10 + index}",
+            bundle_sha256="0" * 64,
+            stores=StoreUrls(**urls),
+            train=self.spec,
+        )
+        folder = self.folder / "nodes" / spec.node
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "node.json").write_text(spec.model_dump_json())
+        with (folder / "node.log").open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "runtime.node", str(folder / "node.json")],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self.nodes[index] = TrainingNode(spec.node, process, folder / "node.log")
+        return self.nodes[index]
+
+    def presence(self, index: int) -> Presence | None:
+        """What a node says of itself."""
+        try:
+            text = self.control.get(f"nodes/training-{index}")
+        except Missing:
+            return None
+        return Presence.model_validate_json(text)
+
+    def step(self) -> int:
+        """The furthest applied step that is told."""
+        told = [self.presence(index) for index in self.nodes]
+        return max((presence.step for presence in told if presence), default=0)
+
+    def wait(self, is_so: Callable[[], bool], what: str) -> None:
+        """Wait for a fact; shows the nodes' logs if it does not come true."""
+        eventually(is_so, lambda: f"{what}\n{self.logs()}")
+
+    def wait_end(self, run: str = RUN) -> RunEntry:
+        """Wait until the run has ended."""
+        self.wait(lambda: self.entry(run).outcome is not None, f"{run} has ended")
+        return self.entry(run)
+
+    def logs(self) -> str:
+        """Of all nodes."""
+        return "\n".join(f"== {n.node}\n{n.log.read_text()}" for n in self.nodes.values())
+
+    def metrics(self, epoch: int, run: str = RUN) -> list[dict[str, float]]:
+        """Lines of an epoch."""
+        text = self.store("checkpoints").get(f"{run}/metrics/{epoch}.jsonl").decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def stop(self) -> None:
+        """Kill what runs."""
+        for node in self.nodes.values():
+            if node.process.poll() is None:
+                node.kill()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A pool of one's own, nothing started, on its own addresses."""
+    data = write_texts(tmp_path / "texts")
+    subnet = f"127.253.{secrets.randbelow(254) + 1}"
+    rig = Rig(folder=tmp_path, subnet=subnet, spec=tiny_spec(data))
+    try:
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+def schedule_due_now() -> Schedule:
+    """A schedule whose last due time is at most a minute old."""
+    now = datetime.now(UTC)
+    return Schedule(minute=now.minute, hour=now.hour)
