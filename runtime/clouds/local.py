@@ -52,7 +52,11 @@ class LocalPool:
 
     def describe(self) -> PoolDescription:
         """What the keeper holds; raises Unavailable when no keeper listens."""
-        return PoolDescription.model_validate(self._ask({"op": "describe"}))
+        answer = self._ask({"op": "describe"})
+        try:
+            return PoolDescription.model_validate(answer)
+        except ValidationError as fault:
+            raise Unavailable(f"pool {self.pool}: its keeper speaks otherwise: {fault}") from fault
 
     def set_size(self, size: int) -> None:
         """Grow or shrink at once; raises Unavailable, or Refused for a size out of bounds."""

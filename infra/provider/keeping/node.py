@@ -58,6 +58,7 @@ class HeldNode:
         self.file = file  # what the next start goes by
         self.node = node_name(file.pool, index)
         self.restarts = 0
+        self.failures = 0  # ends by itself in a row, since it was well or started anew
         self.is_leaving = False
         self.process: ProcessId | None = None
         self._index = index
@@ -66,7 +67,6 @@ class HeldNode:
         self._passed = passed
         self._ran_by: NodeSpec | None = None  # None also if its node file can't be read
         self._is_stopping = False
-        self._failures = 0  # in a row
         self._asked = asyncio.Event()  # to look at what is wanted, now
 
     @property
@@ -98,7 +98,7 @@ class HeldNode:
 
     def start_anew(self) -> None:
         """Stop the process, if there is one, and start it at once by the newest file."""
-        self._failures = 0
+        self.failures = 0
         if self.process is None:
             self._forget_presence(frozenset())  # nobody shall take the old word for the new one
         self._asked.set()
@@ -117,7 +117,7 @@ class HeldNode:
         while not self.is_leaving:
             if self.process is None:
                 await self._start()
-            pause_s = await self._watch() if self.process else again_s(self._failures, None)
+            pause_s = await self._watch() if self.process else again_s(self.failures, None)
             if not self.is_leaving:
                 await self._pause(pause_s)
                 self.restarts += 1
@@ -143,7 +143,7 @@ class HeldNode:
             self.process = await asyncio.to_thread(self._spawn)
         except OSError as fault:  # disk full, no more processes
             log.error("%s: not started: %s", self.node, fault)
-            self._failures += 1
+            self.failures += 1
         else:
             log.info("%s: started pid %d", self.node, self.process.pid)
 
@@ -188,9 +188,9 @@ class HeldNode:
             return 0.0
         log.warning("%s: pid %d ended by itself (status %s)", self.node, process.pid, status)
         if loop.time() - started > STEADY_S:
-            self._failures = 0
-        self._failures += 1
-        return again_s(self._failures, status)
+            self.failures = 0
+        self.failures += 1
+        return again_s(self.failures, status)
 
     async def _until_ended(self, process: ProcessId, handle: int) -> bool:
         """Whether it was asked to; kills what does not leave in time."""
@@ -199,7 +199,7 @@ class HeldNode:
         try:
             await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                return False
+                return self._asked.is_set()
             self._is_stopping = True
             send(handle, signal.SIGTERM)
             await asyncio.wait({ended}, timeout=self.file.stop_s)

@@ -151,11 +151,11 @@ class HeldPool:
         deadline = asyncio.get_running_loop().time() + self.file.stop_s + ROLL_S
         while asyncio.get_running_loop().time() < deadline and not node.is_leaving:
             said = await asyncio.to_thread(node.presence)
-            if said is not None and node.process != old:
-                if said.state in FELL:
-                    return False
-                if said.state == "ready" or (said.state != "starting" and not was_ready):
-                    return True
+            state = said.state if said is not None and node.process != old else "starting"
+            if node.failures or state in FELL:
+                return False
+            if state == "ready" or (state != "starting" and not was_ready):
+                return True
             await asyncio.sleep(LOOK_S)
         return node.is_leaving
 
