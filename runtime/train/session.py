@@ -142,6 +142,8 @@ class Session:
             self._look()
         except Unavailable as fault:
             log.warning("%s", fault)  # the worker goes on; the next look comes soon
+            if self._phase == JOINING:
+                self._node.heart.say(why=str(fault))
 
     def _look(self) -> None:
         """See what others have decided, and decide what is due."""

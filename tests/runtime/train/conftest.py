@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -124,8 +125,8 @@ class Rig:
         """Its epochs."""
         return [e for e in epoch_log(self.control, run).read() if e.kind == "epoch"]
 
-    def start(self, index: int) -> TrainingNode:
-        """Start a node, or start it again."""
+    def start(self, index: int, file_bytes_max: int = resource.RLIM_INFINITY) -> TrainingNode:
+        """Start a node, or start it again; the kernel refuses it files above a size."""
         urls = {role: self.store(role).url for role in StoreUrls.model_fields}
         spec = NodeSpec(
             stack="test",
@@ -149,6 +150,7 @@ class Rig:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max,) * 2),
             )
         self.nodes[index] = TrainingNode(spec.node, process, folder / "node.log")
         return self.nodes[index]

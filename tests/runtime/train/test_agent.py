@@ -1,14 +1,19 @@
 """Runs of real node processes on folder stores."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import MODEL, Rig
 
 from runtime import checkpoint
 from runtime.model import export
 from runtime.registry import fetch, live_version
+
+if TYPE_CHECKING:
+    from tests.runtime.train.conftest import Rig
 
 pytestmark = pytest.mark.slow
 
@@ -22,10 +27,12 @@ def test_two_nodes_train_and_publish_a_live_model(rig: Rig, tmp_path: Path) -> N
 
     assert entry.outcome == "published", rig.logs()
     assert [e.members for e in rig.epochs()] == [("training-0", "training-1")]
-    live = live_version(rig.control, MODEL)
+    live = live_version(rig.control, rig.spec.model_name)
     assert live is not None
     assert live.run == entry.run
-    model, _, _ = export.load(fetch(rig.store("models"), MODEL, live.digest, tmp_path / "m"))
+    model, _, _ = export.load(
+        fetch(rig.store("models"), rig.spec.model_name, live.digest, tmp_path / "m")
+    )
     assert model.shape.width == 32
     lines = rig.metrics(0)
     losses = [line["loss"] for line in lines if "loss" in line]

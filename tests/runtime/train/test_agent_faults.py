@@ -1,0 +1,147 @@
+"""What goes wrong around a run, on real node processes and folder stores."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runtime import checkpoint
+from runtime.coordination.ticks import tick_run
+from runtime.registry import live_version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime.node_spec import Schedule
+    from tests.runtime.train.conftest import Rig
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_killed_worker_costs_an_epoch_and_no_node(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 1000})
+    rig.claim()
+    pids = [rig.start(index).process.pid for index in (0, 1)]
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+
+    os.kill(rig.nodes[1].worker_pid(), signal.SIGKILL)
+    entry = rig.wait_end()
+
+    assert entry.outcome == "published", rig.logs()
+    assert len(rig.epochs()) == 2
+    assert all(len(epoch.members) == 2 for epoch in rig.epochs())
+    told = [rig.presence(index) for index in (0, 1)]
+    assert [presence.pid for presence in told if presence] == pids
+
+
+def test_a_newcomer_joins_at_a_step_boundary_and_no_step_is_lost(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(
+        update={"steps": 2500, "join_s": 1.0, "checkpoint_every_steps": 10_000}
+    )
+    rig.claim()
+    rig.start(0)
+    rig.wait(lambda: rig.step() >= 20, "20 steps alone")
+
+    rig.start(1)
+    entry = rig.wait_end()
+
+    assert entry.outcome == "published", rig.logs()
+    first, second = rig.epochs()
+    assert first.members == ("training-0",)
+    assert second.members == ("training-0", "training-1")
+    steps = [[line["step"] for line in rig.metrics(n) if "loss" in line] for n in (0, 1)]
+    assert steps[0][-1] == second.resume_step
+    assert steps[1][0] == second.resume_step + 1
+
+
+def test_a_cancelled_run_stops_on_all_nodes_and_publishes_nothing(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000})
+    rig.claim()
+    rig.start(0)
+    rig.start(1)
+    rig.wait(lambda: rig.step() >= 5, "5 steps")
+
+    rig.pool_log().end("run-test", "cancelled", "somebody said so", datetime.now(UTC))
+
+    def are_idle() -> bool:
+        told = [rig.presence(index) for index in (0, 1)]
+        return all(p is not None and p.state == "idle" and p.run is None for p in told)
+
+    rig.wait(are_idle, "both nodes idle")
+    assert live_version(rig.control, rig.spec.model_name) is None
+    assert rig.entry().outcome == "cancelled"
+
+
+def test_too_few_nodes_end_a_run_as_no_capacity(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"min_nodes": 2, "join_s": 1.0})
+    rig.claim()
+    rig.start(0)
+
+    entry = rig.wait_end()
+
+    assert entry.outcome == "no-capacity"
+    assert "1 nodes" in entry.why
+    assert rig.epochs() == []
+
+
+def test_an_empty_data_folder_ends_the_run_with_its_reason(rig: Rig, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    rig.spec = rig.spec.model_copy(update={"data": str(empty)})
+    rig.claim()
+    rig.start(0)
+
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert "training.data: found no readable text" in entry.why
+    assert rig.nodes[0].process.poll() is None  # the node itself is well
+
+
+def test_a_loss_that_is_no_number_ends_the_run(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"learning_rate": 1e30, "nodes": 1})
+    rig.claim()
+    rig.start(0)
+
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert "the loss was" in entry.why
+    assert live_version(rig.control, rig.spec.model_name) is None
+
+
+def test_a_disk_that_refuses_checkpoints_does_not_end_training(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"nodes": 1, "steps": 300, "validate_every_steps": 300})
+    rig.claim()
+    # Weights fit, a checkpoint with the optimizer's two moments does not.
+    rig.start(0, file_bytes_max=150_000)
+
+    def says_so() -> bool:
+        presence = rig.presence(0)
+        return presence is not None and "not written" in presence.why
+
+    rig.wait(says_so, "presence tells of the checkpoint")
+    entry = rig.wait_end()
+
+    assert entry.outcome == "published", rig.logs()
+    assert len(rig.epochs()) == 1
+    assert checkpoint.commits(rig.store("checkpoints"), entry.run) == []
+
+
+def test_a_due_tick_becomes_one_run_of_two_nodes(rig: Rig, schedule_due_now: Schedule) -> None:
+    tick = schedule_due_now.last_tick(datetime.now(UTC))
+    assert tick is not None
+    rig.spec = rig.spec.model_copy(update={"schedule": schedule_due_now})
+    rig.start(0)
+    rig.start(1)
+
+    rig.wait(lambda: len(rig.pool_log().state().runs) > 0, "a run")
+    entry = rig.wait_end(tick_run(tick))
+
+    assert entry.outcome == "published", rig.logs()
+    assert [e.members for e in rig.epochs(entry.run)] == [("training-0", "training-1")]
+    assert rig.pool_log().state().runs == (entry,)
