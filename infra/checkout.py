@@ -46,6 +46,11 @@ def write_marker(marker: StackMarker) -> None:
     """Write or renew the marker of a stack; raises OSError."""
     folder = stack_folder(Path(marker.home), marker.stack_id)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{MARKER}.partial"
-    partial.write_text(marker.model_dump_json())
-    partial.replace(folder / MARKER)
+    replace_file(folder / MARKER, marker.model_dump_json())
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, in whole or not at all; raises OSError."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,9 +1,8 @@
 """Model versions of a stack, and which of them is live."""
 
-from runtime.registry import live_version, versions
-
 from infra.cli.shapes import ModelShape
 from infra.cli.stack import StackView
+from runtime.registry import live_version, versions
 
 
 def model_shapes(view: StackView) -> list[ModelShape]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from runtime.clouds.local import LocalPool
 
 from infra.checkout import StackMarker, markers, stack_folder
 from infra.plan.names import Role
+from runtime.clouds.local import LocalPool
 from runtime.errors import Refused, Unavailable
 from runtime.node_spec import NodeTemplate
 from runtime.objects import Store, file_url, open_store

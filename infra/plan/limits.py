@@ -4,9 +4,8 @@ from runtime.limits import CHILD_STOP_S, DRAIN_NOTICE_S, READY_CHECK_S, READY_CH
 
 REPLICA_PORT = 8000
 GATEWAY_PORT = 8080
-ADMIN_PORT = 9901  # of the balancer, on an address of the stack's own
 # A balancer on all addresses of the machine would meet the stack's own processes on these.
-PORTS_USED = (REPLICA_PORT, GATEWAY_PORT, ADMIN_PORT)
+PORTS_USED = (REPLICA_PORT, GATEWAY_PORT)
 STOP_MARGIN_S = 2 * CHILD_STOP_S
 
 assert len(set(PORTS_USED)) == len(PORTS_USED)

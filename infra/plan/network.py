@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 
 from infra.plan.fault import Fault
-from infra.plan.limits import ADMIN_PORT, PORTS_USED
+from infra.plan.limits import PORTS_USED
 from infra.plan.settings import at
 from infra.plan.spec import AccessSpec
 
@@ -34,10 +34,8 @@ def network_faults(spec: AccessSpec) -> Iterator[Fault]:
             allowed="an IPv4 address of this machine, such as 127.0.0.1 or 0.0.0.0",
             do="correct it, or remove it for an address of the stack's own",
         )
-        return
-    used = {None: (ADMIN_PORT,), ANY: PORTS_USED}.get(spec.address, ())
-    if spec.port in used:
-        taken = ", ".join(map(str, used))
+    elif spec.address == ANY and spec.port in PORTS_USED:
+        taken = ", ".join(map(str, PORTS_USED))
         yield Fault(
             at=at("access.port"),
             beside=(at("access.address"),),

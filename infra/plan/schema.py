@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from infra.plan.settings import NAMESPACE, Setting, settings
+from infra.plan.settings import NAMESPACE, Setting, at, part_at, settings
 from infra.plan.spec import StackSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,13 +63,9 @@ def page() -> str:
 
 
 def _table(path: str, rows: list[Setting]) -> str:
-    head = [
-        f"## `{NAMESPACE}:{path}`",
-        "",
-        "| setting | allowed | default | |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *map(_row, rows), ""])
+    head = [f"## `{at(path)}`", "", part_at(path).__doc__ or "", ""]
+    columns = ["| setting | allowed | default | |", "|---|---|---|---|"]
+    return "\n".join([*head, *columns, *map(_row, rows), ""])
 
 
 def _row(setting: Setting) -> str:

@@ -1,21 +1,22 @@
 """Balancer of the one-machine cloud: Envoy in front of the gateways, with its keeper."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from infra.checkout import stack_folder
-from infra.plan.names import local_subnet
+from infra.plan.names import balancer_address
 from infra.provider.balancer_keeper import (
-    BalancerFile,
     balancer_alive,
     start_balancer,
     stop_balancer,
 )
-from infra.provider.kind import Context, Inputs, Kind
+from infra.provider.keeping.balancer import BalancerFile, balancer_folder
+from infra.provider.kind import Context, Incomplete, Inputs, Kind
 from infra.provider.wire import Properties
+from runtime.errors import Unavailable
 
 
 class BalancerInputs(Inputs):
@@ -40,27 +41,38 @@ class BalancerKind(Kind[BalancerInputs]):
 
     def create(self, inputs: BalancerInputs, context: Context) -> tuple[str, Properties]:
         """Start Envoy and wait until it listens; refuse a port that is taken, naming its holder."""
-        start_balancer(_balancer_file(inputs), context.cancelled)
-        return f"{inputs.stack_id}/balancer", {"url": _url(inputs)}
+        self._start(inputs, context)
+        return _id(inputs), {"url": _url(inputs)}
 
     def read(self, inputs: BalancerInputs, computed: Properties) -> bool:
         """Whether its keeper lives."""
-        return balancer_alive(Path(inputs.home), inputs.stack_id)
+        return balancer_alive(inputs.stack_id)
 
     def update(self, inputs: BalancerInputs, computed: Properties, context: Context) -> Properties:
-        """Another address or count: Envoy starts anew, within a second."""
-        start_balancer(_balancer_file(inputs), context.cancelled)
+        """Another address or port: Envoy starts anew, within a second; else it goes on."""
+        self._start(inputs, context)
         return {"url": _url(inputs)}
 
     def delete(self, inputs: BalancerInputs, computed: Properties, context: Context) -> None:
         """End Envoy and its keeper."""
-        stop_balancer(Path(inputs.home), inputs.stack_id)
-        folder = stack_folder(Path(inputs.home), inputs.stack_id) / "balancer"
+        stop_balancer(inputs.stack_id)
+        folder = balancer_folder(Path(inputs.home), inputs.stack_id)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, inputs: BalancerInputs, context: Context) -> None:
+        try:
+            start_balancer(_balancer_file(inputs), context.cancelled)
+        except Unavailable as fault:  # something of it may run
+            raise Incomplete(_id(inputs), {"url": _url(inputs)}, str(fault)) from fault
+        context.say(f"listens on {_url(inputs)}")
+
+
+def _id(inputs: BalancerInputs) -> str:
+    return f"{inputs.stack_id}/balancer"
 
 
 def _address(inputs: BalancerInputs) -> str:
-    return inputs.address or f"{local_subnet(inputs.stack_id)}.1"
+    return inputs.address or balancer_address(inputs.stack_id)
 
 
 def _url(inputs: BalancerInputs) -> str:
@@ -75,6 +87,6 @@ def _balancer_file(inputs: BalancerInputs) -> BalancerFile:
         control_url=inputs.control_url,
         address=_address(inputs),
         port=inputs.port,
-        admin_address=f"{local_subnet(inputs.stack_id)}.1",
         gateways=inputs.gateways,
+        python=sys.executable,
     )

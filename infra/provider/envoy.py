@@ -2,7 +2,8 @@
 
 Settings were measured under kill -9 and SIGSTOP of an upstream: plain retries still lost a quarter
 of the requests, since Envoy allows three parallel retries per cluster by default and keeps choosing
-a dead host that has no active requests. Retry budget, ejection and retries on another host lost none.
+a dead host that has no active requests. With a retry budget, ejection and retries on another host
+none was lost.
 Fields: envoyproxy.io/docs/envoy/v1.40 api-v3, read 2026-11.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from runtime.limits import READY_CHECK_S, READY_CHECKS_DOWN, REQUEST_BODY_BYTES
 
-ADMIN_PORT = 9901
+ADMIN_SOCKET = "admin.sock"  # below Envoy's folder, for its user alone: who has it can end Envoy
 CONNECT_S = 1
 EJECT_S = 2
 HEADERS_S = 10  # a client that sends its headers slower than this is closed
@@ -34,7 +35,7 @@ ENDPOINTS = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 CLUSTER = "gateways"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Endpoint:
     """A gateway as Envoy reaches it."""
 
@@ -42,11 +43,11 @@ class Endpoint:
     port: int
 
 
-def envoy_config(stack_id: str, listen: Endpoint, admin_address: str, endpoints: Path) -> Config:
+def envoy_config(stack_id: str, listen: Endpoint, endpoints: Path) -> Config:
     """The whole bootstrap; upstreams come from the watched file `endpoints`."""
     return {
         "node": {"id": "balancer", "cluster": stack_id},
-        "admin": {"address": _socket(Endpoint(address=admin_address, port=ADMIN_PORT))},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "static_resources": {
             "listeners": [_listener(listen)],
             "clusters": [_cluster(endpoints)],
@@ -95,6 +96,7 @@ def _listener(listen: Endpoint) -> Config:
     return {
         "name": "endpoint",
         "address": _socket(listen),
+        "enable_reuse_port": False,  # else two balancers could listen on one port, unknown to both
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [chain],
     }

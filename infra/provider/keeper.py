@@ -20,18 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from infra.provider.keeping.control import Control, take_name
-from infra.provider.keeping.node import rolled
-from infra.provider.keeping.pool import HeldPool
-from infra.provider.keeping.pool_file import (
-    PoolFile,
-    mark,
-    pool_folder,
-    read_pool_file,
-    replace_file,
-)
-from infra.provider.keeping.timer import BUSY_LOOK_S, Timer
-from infra.provider.processes import (
+from infra.checkout import replace_file
+from infra.clouds.local.processes import (
     ProcessId,
     end,
     end_marked,
@@ -43,6 +33,11 @@ from infra.provider.processes import (
     spawn_daemon,
     wait,
 )
+from infra.provider.keeping.control import Control, take_name
+from infra.provider.keeping.environment import KEEPER, mark
+from infra.provider.keeping.pool import HeldPool
+from infra.provider.keeping.pool_file import PoolFile, pool_folder, read_pool_file
+from infra.provider.keeping.timer import BUSY_LOOK_S, Timer
 from runtime.clouds.local import LocalPool
 from runtime.errors import AtollError, Refused, Unavailable
 from runtime.limits import CHILD_STOP_S
@@ -52,7 +47,6 @@ __all__ = ["PoolFile", "keeper_alive", "start_keeper", "stop_keeper"]
 
 EXIT_TAKEN = 75
 EXIT_NO_FILE = 78
-NAME = "keeper"  # no node is named so: theirs end in a number
 START_S = 30.0  # from its start to its first answer, on a loaded machine
 ANSWER_POLL_S = 0.05  # it is asked this often meanwhile
 STOP_S_MIN = 15.0  # for nodes of a pool whose file can't be read
@@ -71,12 +65,12 @@ def start_keeper(file: PoolFile) -> None:
             LocalPool(file.stack_id, file.pool).reload()
             return
         _end_keeper(file.folder, file.stop_s)
-    token = mark(file.stack_id, file.pool, NAME) + secrets.token_hex(8)
+    token = mark(file.stack_id, file.pool, KEEPER) + secrets.token_hex(8)
     process = spawn_daemon(
         [file.python, "-P", "-m", "infra.provider.keeper", str(file.folder)],
         file.environment(os.environ, token),
         file.folder,
-        rolled(file.folder / "keeper.log"),
+        file.folder / "keeper.log",
     )
     _wait_for_answer(file, process)
 
@@ -99,7 +93,7 @@ def stop_keeper(home: Path, stack_id: str, pool: str) -> None:
         stop_s = STOP_S_MIN
     with suppress(Unavailable, Refused):
         LocalPool(stack_id, pool).stop()
-    for keeper in marked(mark(stack_id, pool, NAME)):
+    for keeper in marked(mark(stack_id, pool, KEEPER)):
         _wait_for_end(keeper, stop_s + CHILD_STOP_S)
         end(keeper, 0.0)
     left = marked(mark(stack_id, pool))

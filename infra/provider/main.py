@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import Any
 
 import grpc
 from pulumi.runtime.proto.engine_pb2_grpc import EngineStub
@@ -20,6 +21,7 @@ from pulumi.runtime.proto.provider_pb2_grpc import add_ResourceProviderServicer_
 from infra.provider.api_key import ApiKeyKind
 from infra.provider.balancer import BalancerKind
 from infra.provider.guard import GuardKind
+from infra.provider.kind import Kind
 from infra.provider.pool import PoolKind
 from infra.provider.proof import ProofKind
 from infra.provider.server import Provider
@@ -30,7 +32,15 @@ MESSAGE_BYTES_MAX = 400 << 20  # the engine's own limit
 EXIT_ORPHANED = 3
 STOP_S = 2.0  # the engine kills a plugin 5 s after SIGINT
 
-KINDS = [StoreKind(), PoolKind(), BalancerKind(), ApiKeyKind(), GuardKind(), ProofKind()]
+# Any: each kind has inputs of its own.
+KINDS: list[Kind[Any]] = [
+    StoreKind(),
+    PoolKind(),
+    BalancerKind(),
+    ApiKeyKind(),
+    GuardKind(),
+    ProofKind(),
+]
 
 
 def main() -> int:
@@ -43,7 +53,7 @@ def main() -> int:
     options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
     server = grpc.server(ThreadPoolExecutor(THREADS), options=options)
     engine = EngineStub(grpc.insecure_channel(addresses[-1], options=options))
-    add_ResourceProviderServicer_to_server(Provider(version("atoll"), list(KINDS), engine), server)
+    add_ResourceProviderServicer_to_server(Provider(version("atoll"), KINDS, engine), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     stop = threading.Event()

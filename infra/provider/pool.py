@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from runtime.clouds.local import LocalPool
 
 from infra.checkout import stack_folder
 from infra.plan.names import node_name
@@ -21,7 +20,9 @@ from infra.provider.guard import hold_pool
 from infra.provider.keeper import PoolFile, keeper_alive, start_keeper, stop_keeper
 from infra.provider.kind import Context, Incomplete, Inputs, Kind
 from infra.provider.wire import Properties
+from runtime.clouds.local import LocalPool
 from runtime.coordination.log import PoolLog, Presence, read_presence
+from runtime.errors import Unavailable
 from runtime.node_spec import NodeTemplate, Schedule
 from runtime.objects import open_store
 
@@ -54,7 +55,10 @@ class PoolKind(Kind[PoolInputs]):
     def create(self, inputs: PoolInputs, context: Context) -> tuple[str, Properties]:
         """Start a keeper, or take over the one that a killed `up` left."""
         resource_id = f"{inputs.stack_id}/{inputs.pool}"
-        start_keeper(_pool_file(inputs))
+        try:
+            start_keeper(_pool_file(inputs))
+        except Unavailable as fault:  # it may still come up
+            raise Incomplete(resource_id, {}, str(fault)) from fault
         _wait_for_nodes(resource_id, inputs, context)
         return resource_id, {}
 

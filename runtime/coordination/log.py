@@ -21,6 +21,7 @@ from runtime.objects import Store
 APPEND_TRIES = 50  # more losses in a row than a pool has nodes
 RECORDS_MAX = 1_000_000
 
+LAST_WORDS = frozenset({"stopped", "refused", "failed"})  # of a node: then its process ends
 Outcome = Literal["published", "failed", "cancelled", "no-capacity", "skipped"]
 
 

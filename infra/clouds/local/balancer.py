@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from infra.clouds.local.place import Place
-from infra.plan.plan import Plan
 from infra.clouds.resources import Balancer, Pool, Store
+from infra.plan.plan import Plan
 
 
 def make_balancer(

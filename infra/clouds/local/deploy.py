@@ -13,10 +13,10 @@ from infra.clouds.local.nodes import make_pools
 from infra.clouds.local.place import Place
 from infra.clouds.local.stores import make_stores
 from infra.clouds.outputs import Deployment
+from infra.clouds.resources import AtollProvider, Guard, Proof
 from infra.plan.facts import Facts
 from infra.plan.plan import Plan
 from infra.plan.spec import StackSpec
-from infra.clouds.resources import AtollProvider, Guard, Proof
 
 
 def deploy(plan: Plan, project: str, stack: str) -> Deployment:

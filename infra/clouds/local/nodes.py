@@ -7,8 +7,8 @@ from pulumi import Output
 from infra.bundle import build_bundle
 from infra.checkout import ROOT
 from infra.clouds.local.place import Place
-from infra.plan.plan import PoolPlan
 from infra.clouds.resources import ApiKey, Pool, Store
+from infra.plan.plan import PoolPlan
 
 
 def make_pools(

@@ -3,8 +3,8 @@
 from infra.bundle import build_bundle
 from infra.checkout import ROOT
 from infra.clouds.local.place import Place
-from infra.plan.stores import StorePlan
 from infra.clouds.resources import Store
+from infra.plan.stores import StorePlan
 
 
 def make_stores(plans: tuple[StorePlan, ...], place: Place) -> dict[str, Store]:

@@ -12,39 +12,35 @@ import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from infra.plan.names import node_address, node_name
-from infra.provider import node_boot
-from infra.provider.keeping.pool_file import PoolFile, mark, replace_file
-from infra.provider.processes import (
+from infra.checkout import replace_file
+from infra.clouds.local.processes import (
     KILLED_S,
     ProcessId,
     end_marked,
     end_rest,
+    ended,
     marked,
     open_handle,
     reap,
     send,
     spawn_daemon,
 )
+from infra.plan.names import node_address, node_name
+from infra.provider import node_boot
+from infra.provider.keeping.environment import mark
+from infra.provider.keeping.pauses import STEADY_S, again_s
+from infra.provider.keeping.pool_file import PoolFile
 from runtime.clouds.local import NodeDescription
-from runtime.coordination.log import Presence
+from runtime.coordination.log import LAST_WORDS, Presence
 from runtime.errors import AtollError
 from runtime.node_spec import NodeSpec
 from runtime.objects import Store
 
-AGAIN_S_MIN = 0.5  # pause before a node that died is started again; doubles each time
-AGAIN_S_MAX = 30.0
 AGAIN_REFUSED_S = 60.0  # after a refusal, which somebody has to mend
-STEADY_S = 30.0  # a node that ran for this long is well: the pause is short again
-LOG_BYTES_MAX = 64 << 20  # of node.log; one earlier file is kept
-DONE = frozenset({"stopped", "refused", "failed"})  # last words of a node
-
-assert AGAIN_S_MIN < AGAIN_S_MAX <= STEADY_S
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +113,13 @@ class HeldNode:
         while not self.is_leaving:
             if self.process is None:
                 await self._start()
-            pause_s = await self._watch() if self.process else again_s(self.failures, None)
+            pause_s = await self._watch() if self.process else again_s(self.failures)
             if not self.is_leaving:
                 await self._pause(pause_s)
                 self.restarts += 1
         if self.process is not None:  # adopted, only to leave
             await self._watch()
-        await asyncio.to_thread(self._forget_presence, DONE)
+        await asyncio.to_thread(self._forget_presence, LAST_WORDS)
 
     def _adopt(self) -> None:
         """Go on with the process that an earlier keeper started."""
@@ -161,7 +157,7 @@ class HeldNode:
             [self.file.python, "-P", node_boot.__file__, str(self._folder)],
             {**environment, "TMPDIR": str(temporary)},
             self._folder,
-            rolled(self._folder / "node.log"),
+            self._folder / "node.log",
         )
         self._ran_by = spec
         return process
@@ -190,27 +186,27 @@ class HeldNode:
         if loop.time() - started > STEADY_S:
             self.failures = 0
         self.failures += 1
-        return again_s(self.failures, status)
+        return node_again_s(self.failures, status)
 
     async def _until_ended(self, process: ProcessId, handle: int) -> bool:
         """Whether it was asked to; kills what does not leave in time."""
-        ended = asyncio.create_task(readable(handle))
+        ending = asyncio.create_task(ended(handle))
         asked = asyncio.create_task(self._asked.wait())
         try:
-            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
+            await asyncio.wait({ending, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
                 return self._asked.is_set()
             self._is_stopping = True
             send(handle, signal.SIGTERM)
-            await asyncio.wait({ended}, timeout=self.file.stop_s)
-            if not ended.done():
+            await asyncio.wait({ending}, timeout=self.file.stop_s)
+            if not ending.done():
                 log.warning("%s: pid %d did not leave: killed", self.node, process.pid)
                 await asyncio.to_thread(end_rest, process)
                 send(handle, signal.SIGKILL)
-                await asyncio.wait({ended}, timeout=KILLED_S)
+                await asyncio.wait({ending}, timeout=KILLED_S)
             return True
         finally:
-            ended.cancel()
+            ending.cancel()
             asked.cancel()
 
     async def _pause(self, seconds: float) -> None:
@@ -228,28 +224,6 @@ class HeldNode:
             log.debug("%s: presence not removed: %s", self.node, fault)
 
 
-def again_s(failures: int, status: int | None) -> float:
+def node_again_s(failures: int, status: int | None) -> float:
     """Pause before a node that ended by itself is started again; `failures` in a row, from 1."""
-    if status == node_boot.EXIT_REFUSED:
-        return AGAIN_REFUSED_S
-    doublings = min(failures - 1, 10)
-    return float(min(AGAIN_S_MAX, AGAIN_S_MIN * 2**doublings))
-
-
-def rolled(path: Path) -> Path:
-    """The log file, moved aside if it has grown too large. One process may still outgrow it."""
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_name(f"{path.name}.1"))
-    return path
-
-
-async def readable(handle: int) -> None:
-    """Until a file descriptor turns readable."""
-    loop = asyncio.get_running_loop()
-    turned = asyncio.Event()
-    loop.add_reader(handle, turned.set)
-    try:
-        await turned.wait()
-    finally:
-        loop.remove_reader(handle)
+    return AGAIN_REFUSED_S if status == node_boot.EXIT_REFUSED else again_s(failures)

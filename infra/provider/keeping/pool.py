@@ -9,17 +9,18 @@ import logging
 import os
 from collections.abc import Mapping
 
-from infra.provider.keeping.node import AGAIN_S_MAX, HeldNode
-from infra.provider.keeping.pool_file import PoolFile, mark, read_size, write_size
-from infra.provider.processes import marked
+from infra.clouds.local.processes import marked
+from infra.provider.keeping.environment import mark
+from infra.provider.keeping.node import HeldNode
+from infra.provider.keeping.pauses import AGAIN_S_MAX
+from infra.provider.keeping.pool_file import PoolFile, read_size, write_size
 from runtime.clouds.local import PoolDescription
-from runtime.coordination.log import PoolLog
+from runtime.coordination.log import LAST_WORDS, PoolLog
 from runtime.errors import Refused
 from runtime.objects import Store
 
 ROLL_S = 180.0  # for one node to leave nothing and come up again, on a loaded machine
 LOOK_S = 0.2  # its presence is read this often meanwhile
-FELL = frozenset({"refused", "failed", "stopped"})
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class HeldPool:
         while asyncio.get_running_loop().time() < deadline and not node.is_leaving:
             said = await asyncio.to_thread(node.presence)
             state = said.state if said is not None and node.process != old else "starting"
-            if node.failures or state in FELL:
+            if node.failures or state in LAST_WORDS:
                 return False
             if state == "ready" or (state != "starting" and not was_ready):
                 return True

@@ -1,4 +1,4 @@
-"""What a keeper shall keep, where it lies, and what its processes are told by environment."""
+"""What a keeper shall keep, and where it lies."""
 
 import json
 from collections.abc import Mapping
@@ -7,26 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.checkout import stack_folder
+from infra.checkout import replace_file, stack_folder
 from infra.plan.limits import stop_s
 from infra.plan.names import node_address, node_name
-from infra.provider.processes import TOKEN
+from infra.provider.keeping.environment import environment
 from runtime.node_spec import NodeSpec, NodeTemplate, Schedule
-
-# All that a process of a pool gets from whoever ran `up`; secrets of that shell must not stay.
-PASSED_ON = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-)
 
 
 class PoolFile(BaseModel):
@@ -71,14 +56,9 @@ class PoolFile(BaseModel):
 
     def environment(self, passed: Mapping[str, str], token: str) -> dict[str, str]:
         """Environment of a process of this pool; `passed` is that of the one who starts it."""
-        kept = {name: passed[name] for name in PASSED_ON if name in passed}
-        return {
-            **kept,
-            "ATOLL_STACK": self.stack,
-            "ATOLL_STACK_ID": self.stack_id,
-            "ATOLL_HOME": self.home,
-            TOKEN: token,
-        }
+        return environment(
+            passed, stack=self.stack, stack_id=self.stack_id, home=self.home, token=token
+        )
 
     def write(self) -> None:
         """Write it, in whole or not at all; raises OSError."""
@@ -96,11 +76,6 @@ def pool_folder(home: Path, stack_id: str, pool: str) -> Path:
     return stack_folder(home, stack_id) / "pools" / pool
 
 
-def mark(stack_id: str, pool: str, name: str = "") -> str:
-    """How the tokens of a pool's processes begin; of one node or keeper with its name."""
-    return f"{stack_id}/{pool}/{name}/" if name else f"{stack_id}/{pool}/"
-
-
 def read_size(file: PoolFile) -> int:
     """The size that was wanted last, so that a new keeper goes on with it."""
     try:
@@ -113,10 +88,3 @@ def read_size(file: PoolFile) -> int:
 def write_size(file: PoolFile, size: int) -> None:
     """Remember the size that is wanted; raises OSError."""
     replace_file(file.folder / "size.json", json.dumps({"size": size}))
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file, in whole or not at all; raises OSError."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -8,11 +8,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 
-from runtime.coordination.log import Presence
+from runtime.coordination.log import LAST_WORDS, Presence
 from runtime.limits import READY_CHECKS_DOWN, REPLICA_HUNG_S
-from runtime.serve.states import State
-
-GONE = frozenset({State.STOPPED.value, "refused", "failed"})
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +72,7 @@ class Replicas:
         """Take over what presence says."""
         there: dict[str, Replica] = {}
         for presence in presences:
-            if presence.role != "replica" or presence.port is None or presence.state in GONE:
+            if presence.role != "replica" or presence.port is None or presence.state in LAST_WORDS:
                 continue
             known = self._known.get(presence.node)
             if known is None or (known.address, known.port) != (presence.address, presence.port):

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from runtime.registry import publish
 
 from infra.checkout import MARKER, StackMarker, stack_folder, write_marker
 from infra.cli.clock import Clock
@@ -24,6 +23,7 @@ from runtime.coordination.log import EpochRecord, Outcome, PoolLog, Presence, ep
 from runtime.limits import ALIVE_S, JOIN_GRACE_S
 from runtime.node_spec import GatewaySpec, NodeTemplate, ServeSpec, StoreUrls, TrainSpec
 from runtime.objects import Store, file_url, open_store
+from runtime.registry import publish
 
 LONG_AGO = timedelta(seconds=JOIN_GRACE_S + ALIVE_S + 60)
 MODEL = "atoll-code"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from infra.clouds.local.processes import ProcessId, marked
 from infra.plan.names import Role
 from infra.provider.keeper import PoolFile, start_keeper, stop_keeper
-from infra.provider.processes import ProcessId, marked
 from runtime.clouds.local import LocalPool, PoolDescription
 from runtime.coordination.log import Presence
 from runtime.errors import Missing, Unavailable

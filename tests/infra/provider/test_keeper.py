@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pool_under_test import DIES, PoolUnderTest, until
 
+from infra.clouds.local.processes import ProcessId, environ, is_alive, read_stat
 from infra.provider.keeper import EXIT_TAKEN, keeper_alive, start_keeper, stop_keeper
-from infra.provider.processes import ProcessId, environ, is_alive, read_stat
 from runtime.coordination.log import PoolLog
 from runtime.errors import Refused, Unavailable
 from runtime.node_spec import Schedule
+from tests.infra.provider.pool_under_test import DIES, PoolUnderTest, until
 
 MakePool = Callable[..., PoolUnderTest]
 

@@ -17,7 +17,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 from pulumi.runtime.proto import provider_pb2 as pb
 from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderStub
 
-from infra.provider.wire import UNKNOWN, read, write
+from infra.provider.wire import UNKNOWN, Properties, read, write
 
 START_S = 20.0
 
@@ -69,7 +69,7 @@ def urn(token: str, name: str = "x") -> str:
     return f"urn:pulumi:local::atoll::{token}::{name}"
 
 
-def proof_inputs(home: Path) -> dict[str, object]:
+def proof_inputs(home: Path) -> Properties:
     return {"home": str(home), "project": "atoll", "stack": "local", "pools": ["training"]}
 
 
@@ -78,9 +78,7 @@ def test_an_unknown_property_and_a_wrong_type_are_check_failures(
 ) -> None:
     news = proof_inputs(tmp_path) | {"nott": 1, "stack": [1]}
 
-    reply = provider.call.Check(
-        pb.CheckRequest(urn=urn("atoll:index:Proof"), news=write(news))  # type: ignore[arg-type]
-    )
+    reply = provider.call.Check(pb.CheckRequest(urn=urn("atoll:index:Proof"), news=write(news)))
 
     assert {failure.property for failure in reply.failures} == {"nott", "stack"}
 
@@ -88,9 +86,7 @@ def test_an_unknown_property_and_a_wrong_type_are_check_failures(
 def test_values_not_known_yet_pass_the_check(provider: Running, tmp_path: Path) -> None:
     news = proof_inputs(tmp_path) | {"home": UNKNOWN}
 
-    reply = provider.call.Check(
-        pb.CheckRequest(urn=urn("atoll:index:Proof"), news=write(news))  # type: ignore[arg-type]
-    )
+    reply = provider.call.Check(pb.CheckRequest(urn=urn("atoll:index:Proof"), news=write(news)))
 
     assert not reply.failures
     assert read(reply.inputs) == news
@@ -99,7 +95,7 @@ def test_values_not_known_yet_pass_the_check(provider: Running, tmp_path: Path) 
 def test_a_preview_makes_nothing_and_leaves_outputs_unknown(
     provider: Running, tmp_path: Path
 ) -> None:
-    inputs = write(proof_inputs(tmp_path))  # type: ignore[arg-type]
+    inputs = write(proof_inputs(tmp_path))
 
     reply = provider.call.Create(
         pb.CreateRequest(urn=urn("atoll:index:Proof"), properties=inputs, preview=True)
@@ -120,7 +116,7 @@ def test_the_api_key_is_secret_on_the_wire_and_its_digest_is_not(provider: Runni
 
 
 def test_a_changed_count_is_an_update_and_a_changed_role_a_replacement(provider: Running) -> None:
-    old = {"size": 2, "role": "replica"}
+    old: Properties = {"size": 2, "role": "replica"}
     request = pb.DiffRequest(
         urn=urn("atoll:index:Pool"),
         old_inputs=write(old),
@@ -141,10 +137,10 @@ def test_an_error_is_one_plain_sentence(provider: Running, tmp_path: Path) -> No
 
     with pytest.raises(grpc.RpcError) as caught:
         provider.call.Create(
-            pb.CreateRequest(urn=urn("atoll:index:Store"), properties=write(inputs))  # type: ignore[arg-type]
+            pb.CreateRequest(urn=urn("atoll:index:Store"), properties=write(inputs))
         )
 
-    details = caught.value.details()  # type: ignore[attr-defined]
+    details = caught.value.details() or ""
     assert details.startswith("store data: found Not a directory")
     assert "Traceback" not in details
 

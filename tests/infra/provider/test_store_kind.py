@@ -4,8 +4,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from infra.bundle import build_bundle
 
+from infra.bundle import build_bundle
 from infra.checkout import ROOT
 from infra.provider.kind import Context
 from infra.provider.store import KEPT, BundleSource, StoreInputs, StoreKind

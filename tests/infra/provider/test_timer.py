@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pool_under_test import PoolUnderTest
 
 from infra.provider.keeping.timer import BUSY_LOOK_S, DEAD_RUN_S, IDLE_LOOK_S, Timer
 from runtime.coordination.log import PoolLog, Presence
 from runtime.limits import JOIN_GRACE_S
 from runtime.node_spec import Schedule
+from tests.infra.provider.pool_under_test import PoolUnderTest
 
 LONG_AGO = timedelta(seconds=JOIN_GRACE_S + 60)
 NOW = datetime.now(UTC)

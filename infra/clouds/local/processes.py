@@ -6,6 +6,7 @@ it is one process. Signals go through a pidfd that was checked after it was open
 reach a successor. Linux only.
 """
 
+import asyncio
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ TOKEN = "ATOLL_TOKEN"  # noqa: S105  the name of a variable
 KILLED_S = 5.0  # for the kernel to end a process after SIGKILL
 ROUNDS_MAX = 20  # a dying process may still fork; each round kills what it sees
 DEAD = frozenset("ZXx")
+LOG_BYTES_MAX = 64 << 20  # of a daemon; one earlier file is kept
 
 
 class ProcessId(BaseModel):
@@ -39,6 +41,7 @@ class Stat:
     """The fields of /proc/PID/stat that matter here."""
 
     state: str
+    parent: int
     session: int
     start_ticks: int
 
@@ -80,6 +83,17 @@ def wait(handle: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     return bool(poll.poll(max(0.0, timeout_s) * 1000))
+
+
+async def ended(handle: int) -> None:
+    """Return when the process behind a pidfd has ended; the handle must stay open meanwhile."""
+    loop = asyncio.get_running_loop()
+    turned = asyncio.Event()
+    loop.add_reader(handle, turned.set)
+    try:
+        await turned.wait()
+    finally:
+        loop.remove_reader(handle)
 
 
 def end(process: ProcessId, grace_s: float) -> None:
@@ -162,8 +176,10 @@ def send(handle: int, number: signal.Signals) -> None:
 def spawn_daemon(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> ProcessId:
     """Start a process in a session of its own that outlives this one; raises OSError.
 
-    It inherits no files: input is empty, output and errors are appended to `log`.
+    It inherits no files: input is empty, output and errors are appended to `log`, after that was
+    moved aside if it had grown too large. One process may still outgrow it.
     """
+    _roll(log)
     with log.open("ab") as out:
         child = subprocess.Popen(
             list(argv),
@@ -199,14 +215,19 @@ def pids() -> list[int]:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """State, session and start time of a process; None if there is none."""
+    """What matters of a process; None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     # The name, in parentheses, may hold anything; fields count from the state, the third, on.
     fields = text.rpartition(")")[2].split()
-    return Stat(state=fields[0], session=int(fields[3]), start_ticks=int(fields[19]))
+    return Stat(
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+    )
 
 
 def environ(pid: int) -> dict[str, str]:
@@ -216,6 +237,21 @@ def environ(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     return dict(pair.partition("=")[::2] for pair in raw.split("\0") if "=" in pair)
+
+
+def command(pid: int) -> str:
+    """The command line of a process; empty if it may not be looked at."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _roll(log: Path) -> None:
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES_MAX:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _handles(belongs: Callable[[int], bool]) -> Iterator[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.provider.processes import (
+from infra.clouds.local.processes import (
     ProcessId,
     end,
     end_marked,
