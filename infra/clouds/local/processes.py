@@ -23,6 +23,8 @@ TOKEN = "ATOLL_TOKEN"  # noqa: S105  the name of a variable
 KILLED_S = 5.0  # for the kernel to end a process after SIGKILL
 ROUNDS_MAX = 20  # a dying process may still fork; each round kills what it sees
 DEAD = frozenset("ZXx")
+EXEC_S = 5.0  # for the kernel to map a program from a slow disk
+EXEC_POLL_S = 0.001  # no event tells of it
 LOG_BYTES_MAX = 64 << 20  # of a daemon; one earlier file is kept
 
 
@@ -192,9 +194,23 @@ def spawn_daemon(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Pa
             close_fds=True,
         )
     child.returncode = 0  # nobody waits through this object; `reap` does, or init
+    _wait_for_environment(child.pid)
     stat = read_stat(child.pid)
     assert stat is not None, "a child stays, if only as a zombie, until it is reaped"
     return ProcessId(pid=child.pid, start_ticks=stat.start_ticks, token=env.get(TOKEN, ""))
+
+
+def _wait_for_environment(pid: int) -> None:
+    """Until a child's environment can be read: exec(2) has returned a little before that.
+
+    The kernel maps the new program first; until then the child would pass for somebody else's.
+    """
+    deadline = time.monotonic() + EXEC_S
+    while not environ(pid) and time.monotonic() < deadline:
+        stat = read_stat(pid)
+        if stat is None or stat.state in DEAD:
+            return
+        time.sleep(EXEC_POLL_S)
 
 
 def reap(pid: int) -> int | None:
