@@ -71,5 +71,8 @@ class Kind(ABC, Generic[InputsT]):
     def delete(self, inputs: InputsT, computed: Properties, context: Context) -> None:
         """Remove it; no error if it is gone already."""
 
-    def refuse_update(self, computed: Properties, inputs: InputsT) -> None:
-        """Raise Refused if no update of the stack may start now. Asked in preview too."""
+    def refuse_update(self, state: Properties) -> None:
+        """Raise Refused if no update of the stack may start now. Asked in preview too.
+
+        `state` is as an earlier version of the kit may have left it.
+        """

@@ -65,14 +65,15 @@ class ProofKind(Kind[ProofInputs]):
         """A number in the state: it is there."""
         return True
 
-    def refuse_update(self, computed: Properties, inputs: ProofInputs) -> None:
+    def refuse_update(self, state: Properties) -> None:
         """No `up` while a run is live."""
-        folder = stack_folder(Path(inputs.home), str(computed["stack_id"]))
-        control = open_store(file_url(folder / "stores" / "control"))
-        if not (folder / "stores" / "control").is_dir():
-            return
-        for pool in inputs.pools:
-            refuse_live(control, PoolLog(control, pool, "proof"), inputs.stack)
+        folder = stack_folder(Path(str(state["home"])), str(state["stack_id"]))
+        store, pools = folder / "stores" / "control", state["pools"]
+        assert isinstance(pools, list), "as inputs have it"
+        if store.is_dir():
+            control = open_store(file_url(store))
+            for pool in map(str, pools):
+                refuse_live(control, PoolLog(control, pool, "proof"), str(state["stack"]))
 
     def delete(self, inputs: ProofInputs, computed: Properties, context: Context) -> None:
         """Sweep; fail with the list if anything is left, else print the proof."""

@@ -89,7 +89,7 @@ class Provider(ResourceProviderServicer):
         kind = self._kind(request.urn, context)
         old, new = read(request.old_inputs), read(request.news)
         with _plain_faults(context):
-            kind.refuse_update(_computed(kind, read(request.olds)), _inputs(kind, old))
+            kind.refuse_update(read(request.olds))
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         replaces = [k for k in changed if k in kind.replaces]
         return pb.DiffResponse(

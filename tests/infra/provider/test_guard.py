@@ -117,14 +117,15 @@ def test_proof_refuses_an_up_while_a_run_is_live(
 ) -> None:
     _, computed = ProofKind().create(proof_inputs, said.context)
     folder = tmp_path / "stacks" / str(computed["stack_id"]) / "stores" / "control"
-    ProofKind().refuse_update(computed, proof_inputs)
+    state = {**proof_inputs.model_dump(mode="json"), **computed}
+    ProofKind().refuse_update(state)
     control = open_store(file_url(folder))
     claim_long_ago(control, "run-1")
-    ProofKind().refuse_update(computed, proof_inputs)
+    ProofKind().refuse_update(state)
     beat(control, "run-1")
 
     with pytest.raises(Refused, match="run-1"):
-        ProofKind().refuse_update(computed, proof_inputs)
+        ProofKind().refuse_update(state)
 
 
 def test_proof_removes_its_marker_and_says_zero_left(
