@@ -1,21 +1,16 @@
-"""One seed for everything random in a test run: printed when something fails, replayed by --seed.
-
-The root of the clone is put on the path first: with this file pytest puts `tests/` there, whose
-folders `infra` and `runtime` would else be found before the packages of these names.
-"""
+"""One seed for all randomness of a test run: printed when something fails, replayed by --seed."""
 
 import os
 import secrets
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from infra.engine import Engine, find_engine
 
+ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 1 << 32
 SEED = pytest.StashKey[int]()
 
@@ -53,3 +48,9 @@ def pytest_terminal_summary(
 def seed(request: pytest.FixtureRequest) -> int:
     """The seed of this test: its own, so that it draws the same alone as among others."""
     return Random(f"{request.config.stash[SEED]} {request.node.nodeid}").randrange(SEEDS)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Found, fetched or built once per machine: the first time may take minutes."""
+    return find_engine(print)

@@ -41,9 +41,7 @@ class Deployer:
 
         Heals what a killed one left. Raises Refused if it fails: its own words stand above then.
         """
-        pulumi = self._open()
-        pulumi.select(self.stack)
-        pulumi.cancel_stale(self.stack)
+        pulumi = self._open_to_change()
         with tempfile.TemporaryDirectory(prefix="atoll-up-") as folder:
             events = Path(folder) / "events.json"
             arguments = ["up", "--yes", "--stack", self.stack, "--event-log", str(events)]
@@ -55,9 +53,7 @@ class Deployer:
 
     def destroy(self) -> bool:
         """`pulumi destroy`, shown as Pulumi shows it; whether it finished."""
-        pulumi = self._open()
-        pulumi.select(self.stack)
-        pulumi.cancel_stale(self.stack)
+        pulumi = self._open_to_change()
         with shown_on(self.screen):
             return pulumi.run(["destroy", "--yes", "--stack", self.stack]) == 0
 
@@ -68,10 +64,17 @@ class Deployer:
         except ValidationError:
             raise Refused(f"stack {self.stack}: found no outputs; bring it up: make up") from None
 
+    def _open_to_change(self) -> Pulumi:
+        """The engine, with the stack in being and in order."""
+        pulumi = self._open()
+        self.screen.line(f"engine: Pulumi {pulumi.engine.version} at {pulumi.engine.pulumi}", DIM)
+        pulumi.select(self.stack)
+        pulumi.forget_broken_off(self.stack)
+        return pulumi
+
     def _open(self) -> Pulumi:
         if self._pulumi is None:
             engine = find_engine(lambda line: self.screen.line(line, DIM))
-            self.screen.line(f"engine: Pulumi {engine.version} at {engine.pulumi}", DIM)
             env = pulumi_env(os.environ, ROOT, home(), self.stack) | EVENTS_SWITCH
             self._pulumi = Pulumi(engine, env, ROOT)
         return self._pulumi

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from infra.cli.claims import end_run
 from infra.cli.clock import Clock
-from infra.cli.nodes import LEFT, look
+from infra.cli.nodes import LEFT, SeenNode, look
 from infra.cli.runs import WRITER, find_run
 from infra.cli.screen import BAD, GOOD, Screen, grid
 from infra.cli.stack import StackView
-from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, epoch_log
+from runtime.coordination.log import EpochRecord, PoolLog, RunEntry, epoch_log
 from runtime.errors import Refused
 
 LOOK_S = 1.0
@@ -80,15 +80,11 @@ class RunWatch:
         members = seen.members_of(self._run)
         furthest = max(members, key=lambda p: p.step, default=None)
         told = [p for p in members if p.loss is not None]
-        living = [
-            n.presence
-            for n in seen.nodes
-            if n.is_alive and n.presence.pool == self.pool and n.presence.state != LEFT
-        ]
+        own = [n for n in seen.nodes if n.presence.pool == self.pool]
         return RunSight(
             entry=entry,
             epochs=epochs,
-            nodes=_nodes(living, epochs),
+            nodes=_nodes(own, epochs),
             step=furthest.step if furthest else 0,
             steps=furthest.steps if furthest else 0,
             loss=max(told, key=lambda p: p.step).loss if told else None,
@@ -264,9 +260,13 @@ def _show(screen: Screen) -> Iterator[Show]:
         yield draw
 
 
-def _nodes(living: list[Presence], epochs: tuple[EpochRecord, ...]) -> tuple[NodeSight, ...]:
-    names = {p.node for p in living}
-    lost = [name for name in (epochs[-1].members if epochs else ()) if name not in names]
-    sights = [NodeSight(node=p.node, state=p.state, why=p.why) for p in living]
-    sights += [NodeSight(node=name, state="lost") for name in lost]
-    return tuple(sorted(sights, key=lambda sight: sight.node))
+def _nodes(own: list[SeenNode], epochs: tuple[EpochRecord, ...]) -> tuple[NodeSight, ...]:
+    """Nodes of the pool that live, and what became of the newest epoch's members."""
+    members = epochs[-1].members if epochs else ()
+    sights = {name: NodeSight(node=name, state="lost") for name in members}
+    for node in own:
+        said = node.presence
+        has_left = said.state == LEFT
+        if (node.is_alive and not has_left) or (has_left and said.node in members):
+            sights[said.node] = NodeSight(node=said.node, state=said.state, why=said.why)
+    return tuple(sights[name] for name in sorted(sights))

@@ -44,7 +44,7 @@ def run_shapes(view: StackView, seen: Seen) -> list[RunShape]:
 def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunShape:
     """One run: an open one by its members' presence, an ended one by its metrics."""
     epochs = memberships(view.control, entry.run)
-    members = seen.members_of(entry.run)
+    members = seen.members_of(entry.run) if entry.outcome is None else []
     furthest = max(members, key=lambda p: p.step, default=None)
     last = last_metrics(view.checkpoints, entry.run, len(epochs)) if furthest is None else {}
     return RunShape(
@@ -55,7 +55,7 @@ def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunSha
         loss=_loss(members) if furthest else training_loss(last),
         epoch=len(epochs) - 1 if epochs else None,
         members=epochs[-1].members if epochs else (),
-        tokens_per_s=_tokens_per_s(members),
+        tokens_per_s=_tokens_per_s(members) if furthest else _number(last, "tokens_per_s"),
         pool=pool,
         claimed_at=entry.claimed_at,
         why=entry.why,

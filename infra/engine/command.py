@@ -51,8 +51,9 @@ class Pulumi:
     def select(self, stack: str) -> None:
         """See that the stack exists; the one selected by hand stays selected.
 
-        Raises Refused with Pulumi's own words.
+        Raises Refused with Pulumi's own words, or as `cancel_stale` does.
         """
+        self.cancel_stale(stack)
         ran = self._aside(["stack", "init", stack, "--no-select"])
         if ran.returncode == 0 or "already exists" in ran.stderr:
             return
@@ -77,14 +78,8 @@ class Pulumi:
         outputs = json.loads(ran.stdout or "{}")
         return dict(outputs)
 
-    def cancel(self, stack: str) -> None:
-        """Remove all locks on the stack, whoever has them; raises Refused."""
-        ran = self._aside(["cancel", "--yes", "--stack", stack])
-        if ran.returncode != 0:
-            raise Refused(f"stack {stack}: {_said(ran)}")
-
     def cancel_stale(self, stack: str) -> None:
-        """Remove the lock that a killed Pulumi of this machine has left, if there is one.
+        """Remove the locks that a killed Pulumi of this machine has left.
 
         Raises Refused if the owner lives. Locks of other machines, and of backends that are not
         folders, are left to Pulumi, which names them.
@@ -92,24 +87,22 @@ class Pulumi:
         backend = backend_folder(self.env.get(URL) or chosen_url(self.env, self.root), self.root)
         if backend is None:
             return
-        locks = locks_of(backend, self._project(), stack)
         hostname = socket.gethostname()
-        for lock in locks:
-            if lock.hostname == hostname and not is_dead(lock, hostname):
+        for path, lock in locks_of(backend, self._project(), stack):
+            if is_dead(lock, hostname):
+                path.unlink(missing_ok=True)
+            elif lock.hostname == hostname:
                 raise Refused(
                     f"stack {stack}: found process {lock.pid} working on it since "
                     f"{lock.timestamp:%Y-%m-%d %H:%M:%S %Z}; allowed one at a time; "
                     f"wait for it, or stop it: kill -INT {lock.pid}"
                 )
-        if locks and all(is_dead(lock, hostname) for lock in locks):
-            self.cancel(stack)
 
-    def heal(self, stack: str) -> None:
-        """Bring a stack that a killed Pulumi has left into order, so that nobody is prompted.
+    def forget_broken_off(self, stack: str) -> None:
+        """Drop what a killed Pulumi has noted as broken off, so that nobody is asked about it.
 
-        Raises Refused as `cancel_stale` does.
+        Only if all of it is the kit's own; raises Refused with Pulumi's own words.
         """
-        self.cancel_stale(stack)
         exported = self._aside(["stack", "export", "--stack", stack])
         state = json.loads(exported.stdout) if exported.returncode == 0 else {}
         if not has_only_ours_pending(state):

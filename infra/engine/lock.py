@@ -25,10 +25,11 @@ class Lock(BaseModel):
     timestamp: datetime
 
 
-def locks_of(backend: Path, project: str, stack: str) -> list[Lock]:
-    """All locks on a stack; an unreadable one counts as somebody else's, so as none of ours."""
+def locks_of(backend: Path, project: str, stack: str) -> list[tuple[Path, Lock]]:
+    """All locks on a stack with their files; an unreadable one counts as somebody else's."""
     folder = backend / ".pulumi" / "locks" / "organization" / project / stack.rpartition("/")[2]
-    return [lock for path in sorted(folder.glob("*.json")) if (lock := _read(path)) is not None]
+    paths = sorted(folder.glob("*.json"))
+    return [(path, lock) for path in paths if (lock := _read(path)) is not None]
 
 
 def _read(path: Path) -> Lock | None:

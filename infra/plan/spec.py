@@ -84,9 +84,9 @@ class TrainingSpec(Part):
     sequence_tokens: int = Field(
         default=128, ge=8, description="Tokens per training sequence; at most `model.context`."
     )
-    learning_rate: float = Field(default=4e-3, gt=0, description="Peak of warm-up and cosine.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak of warm-up and cosine.")
     warmup_steps: int = Field(
-        default=40, ge=0, description="Steps of linear warm-up; fewer than `steps`."
+        default=100, ge=0, description="Steps of linear warm-up; fewer than `steps`."
     )
     weight_decay: float = Field(default=0.1, ge=0, description="AdamW's, on matrices only.")
     clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")

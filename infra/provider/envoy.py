@@ -19,7 +19,12 @@ EJECT_S = 2
 HEADERS_S = 10  # a client that sends its headers slower than this is closed
 STREAM_IDLE_S = 300  # pings every few seconds keep a live stream far from this
 FIRST_BYTE_S = 120  # a gateway that says nothing for this long is tried no longer
-RETRIES = 4
+# A gateway that was killed is up again within seconds, and with two of them the other one may have
+# been out for a second too: in ten tries with growing pauses two seconds go by.
+RETRIES = 10
+RETRY_S_MIN = 0.025
+RETRY_S_MAX = 0.5
+LEAVING = "x-atoll-leaving"  # as the gateway says it (runtime/serve/api/errors.py)
 RETRIES_PARALLEL_MIN = 64  # as many as one gateway may have open when it dies
 RETRY_PERCENT = 50
 BUFFER_BYTES = 2 * REQUEST_BODY_BYTES
@@ -104,7 +109,9 @@ def _listener(listen: Endpoint) -> Config:
 
 def _virtual_host() -> Config:
     retry = {
-        "retry_on": "connect-failure,refused-stream,reset,gateway-error",
+        # Not every 503: a gateway without a replica has tried for itself, and says so at once.
+        "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
+        "retriable_headers": [{"name": LEAVING, "present_match": True}],
         "num_retries": RETRIES,
         "per_try_idle_timeout": f"{FIRST_BYTE_S}s",
         "retry_host_predicate": [
@@ -114,7 +121,10 @@ def _virtual_host() -> Config:
             }
         ],
         "host_selection_retry_max_attempts": 3,
-        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        "retry_back_off": {
+            "base_interval": f"{RETRY_S_MIN}s",
+            "max_interval": f"{RETRY_S_MAX}s",
+        },
     }
     route = {
         "match": {"prefix": "/"},

@@ -20,7 +20,7 @@ from infra.provider.guard import hold_pool
 from infra.provider.keeper import PoolFile, keeper_alive, start_keeper, stop_keeper
 from infra.provider.kind import Context, Incomplete, Inputs, Kind
 from infra.provider.wire import Properties
-from runtime.clouds.local import LocalPool
+from runtime.clouds.local import LocalPool, NodeDescription
 from runtime.coordination.log import PoolLog, Presence, read_presence
 from runtime.errors import Unavailable
 from runtime.node_spec import NodeTemplate, Schedule
@@ -54,13 +54,12 @@ class PoolKind(Kind[PoolInputs]):
 
     def create(self, inputs: PoolInputs, context: Context) -> tuple[str, Properties]:
         """Start a keeper, or take over the one that a killed `up` left."""
-        resource_id = f"{inputs.stack_id}/{inputs.pool}"
         try:
             start_keeper(_pool_file(inputs))
         except Unavailable as fault:  # it may still come up
-            raise Incomplete(resource_id, {}, str(fault)) from fault
-        _wait_for_nodes(resource_id, inputs, context)
-        return resource_id, {}
+            raise _incomplete(inputs, str(fault)) from fault
+        _wait_for_nodes(inputs, context)
+        return _id(inputs), {}
 
     def read(self, inputs: PoolInputs, computed: Properties) -> bool:
         """Whether its keeper lives."""
@@ -76,7 +75,7 @@ class PoolKind(Kind[PoolInputs]):
             PoolLog(control, inputs.pool, "provider").release(datetime.now(UTC))
         else:
             LocalPool(inputs.stack_id, inputs.pool).set_size(inputs.size)
-        _wait_for_nodes(f"{inputs.stack_id}/{inputs.pool}", inputs, context)
+        _wait_for_nodes(inputs, context)
         return computed
 
     def delete(self, inputs: PoolInputs, computed: Properties, context: Context) -> None:
@@ -85,8 +84,9 @@ class PoolKind(Kind[PoolInputs]):
         stop_keeper(Path(inputs.home), inputs.stack_id, inputs.pool)
         folder = stack_folder(Path(inputs.home), inputs.stack_id)
         shutil.rmtree(folder / "pools" / inputs.pool, ignore_errors=True)
-        for index in range(inputs.size_max):
-            shutil.rmtree(folder / "nodes" / node_name(inputs.pool, index), ignore_errors=True)
+        for path in folder.glob(f"nodes/{inputs.pool}-*"):  # also of a pool that was larger once
+            if path.name.removeprefix(f"{inputs.pool}-").isdigit():
+                shutil.rmtree(path, ignore_errors=True)
         context.say("stopped")
 
 
@@ -105,34 +105,66 @@ def _pool_file(inputs: PoolInputs) -> PoolFile:
     )
 
 
-def _wait_for_nodes(resource_id: str, inputs: PoolInputs, context: Context) -> None:
-    """Until all nodes that the pool has at rest are up, as their presence tells."""
-    control = open_store(inputs.template.stores.control)
+def _wait_for_nodes(inputs: PoolInputs, context: Context) -> None:
+    """Until the nodes that the pool has at rest run by this file, and no others, as they say.
+
+    A training pool is not waited for: it rests at 0, and what it holds now belongs to a run.
+    Raises Incomplete if a node refuses its work, or it takes too long.
+    """
     wanted = [node_name(inputs.pool, index) for index in range(inputs.size)]
-    deadline, said = time.monotonic() + READY_S, 0.0
+    if inputs.role == "training":
+        context.say("at rest: no nodes until a run starts")
+        return
+    longest_s = READY_S + _pool_file(inputs).stop_s
+    most, deadline, said = 0, time.monotonic() + longest_s, 0.0
     while True:
-        described = LocalPool(inputs.stack_id, inputs.pool).describe().nodes
-        pids = {node.node: node.pid for node in described}
-        seen = {p.node: p for p, _ in read_presence(control) if p.pool == inputs.pool}
+        described = _described(inputs)
+        seen = {p.node: p for p in _presences(inputs)}
+        pids = {node.node: node.pid for node in described if not node.is_stale}
         up = [name for name in wanted if _is_up(seen.get(name), pids)]
-        if len(up) == len(wanted):
-            context.say(f"{len(up)} nodes up" if wanted else "at rest: no nodes until a run starts")
+        leaving = sorted({node.node for node in described} - set(wanted))
+        progress = f"{len(up)} of {len(wanted)} nodes up" + (
+            f", {', '.join(leaving)} leaving" if leaving else ""
+        )
+        if len(up) == len(wanted) and not leaving:
+            context.say(f"{len(up)} nodes up")
             return
         refused = [p for p in seen.values() if p.state == "refused" and p.node in wanted]
         if refused:
-            raise Incomplete(resource_id, {}, f"node {refused[0].node}: {refused[0].why}")
-        if context.cancelled.wait(LOOK_S) or time.monotonic() > deadline:
-            why = "cancelled" if context.cancelled.is_set() else f"not all up after {READY_S:.0f} s"
-            logs = stack_folder(Path(inputs.home), inputs.stack_id) / "nodes"
-            raise Incomplete(
-                resource_id,
-                {},
-                f"pool {inputs.pool}: {why}; {len(up)} of {len(wanted)} nodes are "
-                f"up; see {logs}/*/node.log",
-            )
+            raise _incomplete(inputs, f"node {refused[0].node}: {refused[0].why}")
+        if len(up) > most:  # they are replaced one after another
+            most, deadline = len(up), time.monotonic() + longest_s
+        if context.cancelled.wait(LOOK_S):
+            raise _incomplete(inputs, f"cancelled with {progress}")
+        if time.monotonic() > deadline:
+            raise _incomplete(inputs, f"{progress}, after {READY_S:.0f} s; see {_logs(inputs)}")
         if time.monotonic() - said > SAY_S:
             said = time.monotonic()
-            context.say(f"{len(up)} of {len(wanted)} nodes up")
+            context.say(progress)
+
+
+def _described(inputs: PoolInputs) -> tuple[NodeDescription, ...]:
+    try:
+        return LocalPool(inputs.stack_id, inputs.pool).describe().nodes
+    except Unavailable as fault:  # killed meanwhile: the next `up` starts another keeper
+        raise _incomplete(inputs, str(fault)) from fault
+
+
+def _presences(inputs: PoolInputs) -> list[Presence]:
+    control = open_store(inputs.template.stores.control)
+    return [p for p, _ in read_presence(control) if p.pool == inputs.pool]
+
+
+def _incomplete(inputs: PoolInputs, why: str) -> Incomplete:
+    return Incomplete(_id(inputs), {}, f"pool {inputs.pool}: {why}")
+
+
+def _logs(inputs: PoolInputs) -> str:
+    return f"{stack_folder(Path(inputs.home), inputs.stack_id)}/nodes/*/node.log"
+
+
+def _id(inputs: PoolInputs) -> str:
+    return f"{inputs.stack_id}/{inputs.pool}"
 
 
 def _is_up(presence: Presence | None, pids: Mapping[str, int | None]) -> bool:

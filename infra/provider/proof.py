@@ -6,6 +6,7 @@ happens: it refuses while a run is live.
 """
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from runtime.errors import Refused
 from runtime.objects import file_url, open_store
 
 ID_BYTES = 4
-PLACES = ("pools", "nodes", "stores", "")  # emptied by the other resources, removed here
+PLACES = ("pools", "nodes", "stores")  # emptied by the other resources, removed here
 
 
 class ProofInputs(Inputs):
@@ -79,15 +80,20 @@ class ProofKind(Kind[ProofInputs]):
         """Sweep; fail with the list if anything is left, else print the proof."""
         stack_id = str(computed["stack_id"])
         folder = stack_folder(Path(inputs.home), stack_id)
-        _remove_if_empty(folder)
+        is_bare = _remove_empty_places(folder)
         report = sweep(Path(inputs.home), inputs.stack, stack_id)
-        if report.left:
-            listed = "\n".join(f"  {i.kind} {i.id} {i.where}" for i in report.left)
+        # By its marker a sweep knows the stack, so it goes last.
+        left = [i for i in report.left if not (is_bare and i.where == str(folder))]
+        if left:
+            listed = "\n".join(f"  {i.kind} {i.id} {i.where}" for i in left)
             raise Refused(
-                f"{len(report.left)} left of stack {inputs.stack} ({stack_id}):\n{listed}\n"
+                f"{len(left)} left of stack {inputs.stack} ({stack_id}):\n{listed}\n"
                 f"end or remove them, or: atoll sweep --delete --stack {inputs.stack}; "
                 "then destroy again"
             )
+        if is_bare:
+            (folder / MARKER).unlink(missing_ok=True)
+            folder.rmdir()
         context.say(proof_text(inputs.stack, stack_id, report), kept=True)
 
 
@@ -104,13 +110,9 @@ def _unfinished(inputs: ProofInputs) -> StackMarker | None:
     return None
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Remove the marker and the empty places of a stack, unless something else is there."""
+def _remove_empty_places(folder: Path) -> bool:
+    """Remove what the other resources have emptied; whether nothing but the marker stays."""
     for place in PLACES:
-        inside = folder / place
-        if not inside.is_dir():
-            continue
-        if place == "" and [p.name for p in inside.iterdir()] == [MARKER]:
-            (inside / MARKER).unlink()
-        if not any(inside.iterdir()):
-            inside.rmdir()
+        with suppress(OSError):  # it is not there, or not empty
+            (folder / place).rmdir()
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {MARKER}

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from runtime.errors import Unavailable
 from runtime.limits import CHILD_STOP_S, KEEP_ALIVE_S
+from runtime.serve.transport import GatheredProtocol
 
 BACKLOG = 2048
 HEADER_BYTES_MAX = 64 << 10  # one huge header must not fill the memory
@@ -40,7 +41,7 @@ async def serving(app: FastAPI, address: str, port: int) -> AsyncIterator[None]:
     """Serve inside this context; raises Unavailable if the port is taken."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=GatheredProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

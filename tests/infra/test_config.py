@@ -133,7 +133,7 @@ def test_whatever_is_written_gives_a_spec_and_faults_but_no_accident(
         (
             {"atoll:training": {"learning_rate": float("inf")}},
             "atoll:training.learning_rate: found Infinity; allowed more than 0; "
-            "correct it, or remove it for 0.004.",
+            "correct it, or remove it for 0.002.",
         ),
     ],
 )

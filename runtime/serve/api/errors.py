@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from runtime.errors import AtollError, Unavailable
 
+LEAVING = "X-Atoll-Leaving"  # tells a balancer that another server may answer at once
 MESSAGE_CHARS_MAX = 2_000  # a body full of faults must not be answered with a larger one
 
 
@@ -124,7 +125,7 @@ def unavailable(why: str, retry_after_s: int = 1) -> ApiError:
 def leaving() -> ApiError:
     """503 while draining: go elsewhere, and not by this connection."""
     error = unavailable("this server is leaving")
-    error.headers["Connection"] = "close"
+    error.headers |= {"Connection": "close", LEAVING: "1"}
     return error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.engine import Engine, find_engine
+from infra.engine import Engine
 from infra.engine.command import Pulumi, pulumi_env
 from infra.engine.path import HOST
 from infra.engine.release import VERSION
@@ -33,12 +33,6 @@ config:
     cloud: local
 encryptionsalt: v1:5JtP6IlKryA=:v1:syqL4Alm9xRbm2hz:AwuqTIjTGAfPfyBpxe7xnL9+OT0d2g==
 """
-
-
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    """Found, fetched or built once per machine: the first time may take minutes."""
-    return find_engine(print)
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_the_lock_of_a_killed_up_is_removed_and_that_of_a_living_one_is_not(
     locks = locks_of(pulumi.root / ".atoll" / "pulumi", "atoll", "local")
     assert len(locks) == 1
 
-    with pytest.raises(Refused, match=f"found process {locks[0].pid} working on it since"):
+    with pytest.raises(Refused, match=f"found process {locks[0][1].pid} working on it since"):
         pulumi.cancel_stale("local")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=DEADLINE_S)
@@ -156,11 +156,11 @@ def test_operations_that_were_broken_off_are_forgotten_if_they_are_the_kits_own(
     pulumi.run(UP)
 
     _plant_pending(pulumi, "atoll:local:Store")
-    pulumi.heal("local")
+    pulumi.forget_broken_off("local")
     assert _pending(pulumi) == []
 
     _plant_pending(pulumi, "aws:s3/bucket:Bucket")
-    pulumi.heal("local")
+    pulumi.forget_broken_off("local")
     assert _pending(pulumi) == ["aws:s3/bucket:Bucket"]
 
 

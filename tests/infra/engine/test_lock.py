@@ -67,6 +67,6 @@ def test_locks_are_found_per_stack_and_an_unreadable_one_is_nobodys_to_remove(
 
     locks = locks_of(tmp_path, "atoll", "organization/atoll/local")
 
-    assert locks[0] == Lock(pid=12, hostname=HOST, timestamp=NOW)
-    assert not is_dead(locks[1], HOST)
+    assert locks[0] == (folder / "a.json", Lock(pid=12, hostname=HOST, timestamp=NOW))
+    assert not is_dead(locks[1][1], HOST)
     assert locks_of(tmp_path, "atoll", "other") == []
