@@ -9,7 +9,8 @@ from pathlib import Path
 from infra.checkout import ROOT
 from infra.engine.archive import fetch_archive
 from infra.engine.cache import Report, cache_folder, cached_engine, keep, making
-from infra.engine.go_build import GO_LOWEST, build_with_go
+from infra.engine.go import GO_LOWEST
+from infra.engine.go_build import build_with_go
 from infra.engine.path import engine_on_path, engine_version
 from infra.engine.release import (
     BY_HAND,

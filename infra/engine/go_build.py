@@ -4,8 +4,6 @@
 proxy does not serve the stock Python host of this release, hence `host.py`.
 """
 
-import re
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -14,15 +12,13 @@ from pathlib import Path
 from typing import IO
 
 from infra.engine.cache import Report
+from infra.engine.go import BUILD, go_toolchain
 from infra.engine.path import HOST
 from infra.engine.release import VERSION
 from runtime.errors import Refused
 
-MODULE = Path(__file__).parent / "build"
 PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 VERSION_FLAG = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
-GO_LOWEST = (1, 25)
-GO_VERSION_S = 10.0
 BUILD_S_MAX = 3600.0  # a slow machine with a slow line
 LINES_PER_REPORT = 200
 SAID_LINES = 3  # of a failed build, in the message
@@ -41,18 +37,16 @@ exec "$python" -P -m infra.engine.host "$@"
 
 def build_with_go(folder: Path, environ: Mapping[str, str], report: Report) -> None:
     """Put the CLI and the kit's language host in a folder; raises Refused with the reason."""
-    go = shutil.which("go", path=environ.get("PATH"))
-    if go is None:
-        raise Refused("there is no `go` on PATH")
-    _check_version(go, environ)
-    report(f"building Pulumi {VERSION} with {go}: minutes the first time, then it is kept")
-    command = [
-        *(go, "build", "-v", "-mod=readonly", "-buildvcs=false", "-tags", "osusergo,grpcnotrace"),
-        *("-ldflags", f"-s -w -X {VERSION_FLAG}=v{VERSION}", "-o", str(folder / "pulumi"), PACKAGE),
-    ]
-    # GOWORK: a workspace above the clone has no say.
-    env = {**environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    _run(command, env, report)
+    with go_toolchain(folder / "go", environ, report) as go:
+        report(f"building Pulumi {VERSION} with {go.program}: minutes the first time, then kept")
+        command = [
+            *(go.program, "build", "-v", "-mod=readonly", "-buildvcs=false"),
+            *("-tags", "osusergo,grpcnotrace"),
+            *("-ldflags", f"-s -w -X {VERSION_FLAG}=v{VERSION}"),
+            *("-o", str(folder / "pulumi"), PACKAGE),
+        ]
+        # GOWORK: a workspace above the clone has no say.
+        _run(command, {**go.env, "CGO_ENABLED": "0", "GOWORK": "off"}, report)
     write_host(folder)
 
 
@@ -63,30 +57,11 @@ def write_host(folder: Path) -> None:
     host.chmod(0o755)
 
 
-def _check_version(go: str, environ: Mapping[str, str]) -> None:
-    try:
-        ran = subprocess.run(
-            [go, "env", "GOVERSION"],
-            env=dict(environ),
-            cwd=MODULE,
-            capture_output=True,
-            text=True,
-            timeout=GO_VERSION_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as fault:
-        raise Refused(f"{go}: does not run: {fault}") from fault
-    found = re.search(r"(\d+)\.(\d+)", ran.stdout)
-    if found is None or (int(found[1]), int(found[2])) < GO_LOWEST:
-        said = ran.stdout.strip() or ran.stderr.strip() or "no version"
-        raise Refused(f"{go}: found {said}; allowed {GO_LOWEST[0]}.{GO_LOWEST[1]} or later")
-
-
 def _run(command: list[str], env: Mapping[str, str], report: Report) -> None:
     """Run the build; a line of progress per LINES_PER_REPORT modules or packages."""
     with tempfile.TemporaryFile("w+") as said:
         child = subprocess.Popen(
-            command, cwd=MODULE, env=dict(env), stderr=subprocess.PIPE, text=True
+            command, cwd=BUILD, env=dict(env), stderr=subprocess.PIPE, text=True
         )
         timer = threading.Timer(BUILD_S_MAX, child.kill)
         timer.start()

@@ -52,6 +52,8 @@ def _environ(tmp_path: Path, server: Server) -> dict[str, str]:
         "HOME": str(tmp_path),
         ARCHIVES_VARIABLE: server.url,
         SHA256_VARIABLE: hashlib.sha256(server.body).hexdigest(),
+        "UV_OFFLINE": "1",  # no package index either
+        "UV_CACHE_DIR": f"{tmp_path}/uv",
     }
 
 
@@ -149,7 +151,7 @@ def test_if_nothing_works_one_message_says_what_was_tried_and_what_to_do(
     assert "release archive" in said[2]
     assert hashlib.sha256(server.body).hexdigest() in said[2]
     assert "build with Go" in said[3]
-    assert "found go1.19.3; allowed 1.25 or later" in said[3]
+    assert "found go1.19.3; allowed 1.25 or later; Go from the package index: " in said[3]
     assert f"install Pulumi {VERSION}" in said[4]
 
 

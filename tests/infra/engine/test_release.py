@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from infra.checkout import ROOT
-from infra.engine.go_build import MODULE
+from infra.engine.go import BUILD
 from infra.engine.release import (
     SHA256,
     VERSION,
@@ -17,7 +17,7 @@ from runtime.errors import Refused
 
 def test_the_go_build_and_the_archive_are_of_one_version() -> None:
     pins = re.findall(
-        r"^require github.com/pulumi/pulumi/pkg/v3 v(\S+)", (MODULE / "go.mod").read_text(), re.M
+        r"^require github.com/pulumi/pulumi/pkg/v3 v(\S+)", (BUILD / "go.mod").read_text(), re.M
     )
 
     assert pins == [VERSION]

@@ -205,7 +205,7 @@ def test_all_faults_of_the_file_and_of_the_place_come_in_one_message() -> None:
             "serving": {"max_tokens": 4096, "replcas": 3},
             "access": {"address": "nowhere"},
         },
-        Facts(cores=1, data_files=0, data_bytes=0, data_fault="Permission denied at /root/x"),
+        Facts(cores=1, data_files=0, data_bytes=0, data_fault="Permission denied at /srv/x"),
     )
 
     assert sorted(fault.at.removeprefix("atoll:") for fault in faults) == [
