@@ -47,7 +47,9 @@ lock: venv ## resolve all dependencies anew and pin them with hashes
 	$(UV_LOCK) --generate-hashes infra/engine/build/go.in -o infra/engine/build/go.lock
 
 docs: venv ## the generated reference pages
+	$(BIN)/python -m infra.plan.schema
 	$(BIN)/python -m infra.cli.reference
+	$(BIN)/python -m tests.benchmarks.page
 
 clean: ## remove caches; .venv, stacks and their state stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -34,8 +34,7 @@ def stack_folder(home: Path, stack_id: str) -> Path:
 
 def markers(home: Path) -> Iterator[StackMarker]:
     """All stacks of a home, the newest first; a folder without a readable marker is none."""
-    paths = list(home.glob(f"stacks/*/{MARKER}"))
-    for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True):
+    for path in sorted(home.glob(f"stacks/*/{MARKER}"), key=_written_at, reverse=True):
         try:
             yield StackMarker.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
@@ -54,3 +53,10 @@ def replace_file(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text)
     partial.replace(path)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # a `destroy` has removed it just now
+        return 0.0

@@ -10,7 +10,6 @@ import secrets
 import signal
 import sys
 import threading
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from runtime.coordination.log import Presence
 from runtime.coordination.presence import Heart
 from runtime.errors import AtollError, Corrupt, Refused
 from runtime.node_spec import NodeSpec
-from runtime.objects import Store, open_store
+from runtime.objects import open_store
+from runtime.role import Node
 
 EXIT_FAULT = 1
 EXIT_REFUSED = 65
@@ -35,20 +35,13 @@ ROLES = {
 log = logging.getLogger("node")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """What every role is handed: its spec, its stores, its heart, and the wish to leave."""
-
-    spec: NodeSpec
-    control: Store
-    heart: Heart
-    folder: Path  # its own, to keep working files in
-    leaving: threading.Event  # set by SIGTERM and SIGINT: finish what is open, then return
-
-
 def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
     """Run the role until it is done or told to leave; returns the exit status."""
-    control = open_store(spec.stores.control)
+    try:
+        control = open_store(spec.stores.control)
+    except AtollError as fault:  # no store, hence no presence to say it in
+        log.error("control store: %s", fault)
+        return EXIT_REFUSED if isinstance(fault, Refused) else EXIT_FAULT
     heart = Heart(
         control,
         Presence(

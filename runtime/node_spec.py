@@ -42,7 +42,7 @@ class Schedule(Strict):
     def last_tick(self, now: datetime) -> datetime | None:
         """The newest due time at or before `now` (aware), in UTC; None if none in eight days.
 
-        A due time that the spring change skips comes at the first moment after the gap; one that
+        A due time that the spring change skips comes later by as much as the clock jumps; one that
         the autumn change repeats comes once, the first time (PEP 495, fold=0).
         """
         zone = ZoneInfo(self.zone)

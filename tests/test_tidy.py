@@ -240,8 +240,9 @@ def test_every_module_and_public_thing_says_what_it_is() -> None:
         if MODULES[name].read_text().strip() and not ast.get_docstring(tree):
             mute.append(name)
         for node in ast.iter_child_nodes(tree):
-            is_public = isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
-            if is_public and not node.name.startswith("_") and not ast.get_docstring(node):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                continue
+            if not node.name.startswith("_") and not ast.get_docstring(node):
                 mute.append(f"{name}.{node.name}")
 
     assert mute == []

@@ -41,13 +41,7 @@ def pulumi_env(environ: Mapping[str, str], root: Path, home: Path, stack: str) -
     env = environment(environ, root, home, choices)
     folder = backend_folder(env.get(URL) or choices.chosen_url, root)
     if folder == state_folder(home):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise Refused(
-                f"{folder}: found {fault.strerror}; allowed a folder that can be written to; "
-                "change its rights or set ATOLL_HOME"
-            ) from fault
+        make_state_folder(home)
     return env
 
 
@@ -75,6 +69,18 @@ def environment(
 def state_folder(home: Path) -> Path:
     """Of the backend that is used where nothing was chosen."""
     return home / "pulumi"
+
+
+def make_state_folder(home: Path) -> None:
+    """Make it where it is missing: Pulumi does not; raises Refused if it can't be made."""
+    folder = state_folder(home)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise Refused(
+            f"{folder}: found {fault.strerror}; allowed a folder that can be written to; "
+            "change its rights or set ATOLL_HOME"
+        ) from fault
 
 
 def stack_file(root: Path, stack: str) -> Path:

@@ -74,7 +74,7 @@ class TrainingSpec(Part):
         description="Fewest nodes that a run goes on with; at most `nodes`.",
     )
     model: ModelSpec = Field(default_factory=ModelSpec, description="Shape of the decoder.")
-    steps: int = Field(default=560, ge=1, description="Optimizer steps of a run.")
+    steps: int = Field(default=480, ge=1, description="Optimizer steps of a run.")
     global_batch: int = Field(
         default=16, ge=1, description="Sequences per step, over all nodes, whatever their number."
     )

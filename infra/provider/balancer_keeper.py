@@ -21,6 +21,7 @@ from pathlib import Path
 
 from infra.checkout import replace_file
 from infra.clouds.local.processes import (
+    TOKEN,
     command,
     end,
     end_marked,
@@ -61,13 +62,15 @@ def start_balancer(file: BalancerFile, cancelled: threading.Event) -> None:
     Raises Refused if the port can't be had, naming its holder; Unavailable if Envoy does not
     listen in time or the wait is cancelled.
     """
-    keepers = mark(file.stack_id, BALANCER, KEEPER)
+    keepers, envoys = (mark(file.stack_id, BALANCER, name) for name in (KEEPER, ENVOY))
     if not _is_kept_as(file):
+        is_running = _runs_as(file)
+        if not is_running:
+            refuse_taken(file.address, file.port, envoys)  # first: refused, all stays as it is
         for keeper in marked(keepers):
             end(keeper, 0.0)  # its Envoy goes on
-        if not _runs_as(file):
-            end_marked(mark(file.stack_id, BALANCER, ENVOY))
-            refuse_taken(file.address, file.port)
+        if not is_running:
+            end_marked(envoys)
         file.folder.mkdir(parents=True, exist_ok=True)
         if not file.endpoints.exists():
             write_endpoints(file, [])  # or Envoy would wait for the file
@@ -95,8 +98,11 @@ def stop_balancer(stack_id: str) -> None:
     end_marked(mark(stack_id, BALANCER))
 
 
-def refuse_taken(address: str, port: int) -> None:
-    """Raise Refused, naming the holder, if nobody could listen there now."""
+def refuse_taken(address: str, port: int, leaving: str | None = None) -> None:
+    """Raise Refused, naming the holder, if nobody could listen there now.
+
+    Processes whose token begins with `leaving` will have made room.
+    """
     where = f"atoll:access: {address}:{port}"
     try:
         socket.create_server((address, port)).close()
@@ -105,10 +111,13 @@ def refuse_taken(address: str, port: int) -> None:
     except OSError as fault:
         if fault.errno == errno.EADDRNOTAVAIL:
             raise Refused(f"{where}: this machine has no such address; choose another") from fault
-        raise Refused(
-            f"{where}: found it taken by {_holder(address, port)}; choose another "
-            "atoll:access.port, or end that process"
-        ) from fault
+        pids = _holders(address, port)
+        staying = [pid for pid in pids if pid is None or not _is_marked(pid, leaving)]
+        if staying or not pids:
+            raise Refused(
+                f"{where}: found it taken by {_described(staying)}; choose another "
+                "atoll:access.port, or end that process"
+            ) from fault
 
 
 def main() -> int:
@@ -162,15 +171,25 @@ def _wait_listening(file: BalancerFile, cancelled: threading.Event) -> None:
     raise Unavailable(f"balancer: Envoy does not listen; see {file.folder}/*.log")
 
 
-def _holder(address: str, port: int) -> str:
-    """Who listens there, as far as this user may know."""
+def _holders(address: str, port: int) -> list[int | None]:
+    """Who listens there, for each socket; None for another user's process."""
     met = [found for found in listeners() if found.port == port and _meet(found.address, address)]
-    pids = holders({found.inode for found in met}).values()
-    for pid in pids:
-        stack = environ(pid).get("ATOLL_STACK")
-        whose = f", stack {stack} of {environ(pid).get('ATOLL_HOME')}" if stack else ""
-        return f"pid {pid}, {command(pid)[:COMMAND_CHARS]}{whose}"
-    return "another user's process"
+    held = holders({found.inode for found in met})
+    return [held.get(found.inode) for found in met]
+
+
+def _is_marked(pid: int, begin: str | None) -> bool:
+    return begin is not None and environ(pid).get(TOKEN, "").startswith(begin)
+
+
+def _described(pids: list[int | None]) -> str:
+    """The first of them, as far as this user may know."""
+    pid = next((pid for pid in pids if pid is not None), None)
+    if pid is None:
+        return "another user's process"
+    stack = environ(pid).get("ATOLL_STACK")
+    whose = f", stack {stack} of {environ(pid).get('ATOLL_HOME')}" if stack else ""
+    return f"pid {pid}, {command(pid)[:COMMAND_CHARS]}{whose}"
 
 
 def _meet(one: str, other: str) -> bool:

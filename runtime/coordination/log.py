@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runtime.errors import Conflict, Missing, Unavailable
+from runtime.errors import Conflict, Corrupt, Missing, Unavailable
 from runtime.limits import ALIVE_S, JOIN_GRACE_S
 from runtime.objects import Store
 
@@ -103,7 +103,7 @@ class Log(Generic[RecordT]):
         self.records: list[RecordT] = []
 
     def read(self) -> list[RecordT]:
-        """All records; asks only for those not yet seen."""
+        """All records; asks only for those not yet seen. Raises Corrupt or Unavailable."""
         while len(self.records) < RECORDS_MAX:
             record = self._get(len(self.records))
             if record is None:
@@ -132,6 +132,8 @@ class Log(Generic[RecordT]):
             return self._kind.model_validate_json(self._store.get(self._key(n)))
         except Missing:
             return None
+        except ValidationError as fault:
+            raise Corrupt(f"{self._store.url}/{self._key(n)}: {fault}") from fault
 
     def _key(self, n: int) -> str:
         return f"{self._prefix}/{n:08d}"
@@ -171,10 +173,9 @@ def pool_state(records: Iterable[PoolRecord]) -> PoolState:
     hold: PoolRecord | None = None
     ticks: set[datetime] = set()
     for number, record in enumerate(records):
-        if record.tick is not None and record.kind in {"claim", "end"}:
-            ticks.add(record.tick)
+        is_new = record.tick not in ticks
         match record.kind:
-            case "claim" if record.run and open_run is None and hold is None:
+            case "claim" if record.run and is_new and open_run is None and hold is None:
                 open_run = record.run
                 runs[record.run] = RunEntry(
                     run=record.run, number=number, tick=record.tick, claimed_at=record.at
@@ -182,7 +183,7 @@ def pool_state(records: Iterable[PoolRecord]) -> PoolState:
             case "end" if record.run and record.run == open_run:
                 runs[record.run] = _ended(runs[record.run], record)
                 open_run = None
-            case "end" if record.outcome == "skipped" and record.run:
+            case "end" if record.outcome == "skipped" and record.run and is_new:
                 skipped = RunEntry(
                     run=record.run, number=number, tick=record.tick, claimed_at=record.at
                 )
@@ -194,7 +195,9 @@ def pool_state(records: Iterable[PoolRecord]) -> PoolState:
             case "release":
                 hold = None
             case _:
-                pass
+                continue
+        if record.tick is not None:
+            ticks.add(record.tick)
     return PoolState(
         runs=tuple(runs.values()),
         open_run=runs[open_run] if open_run else None,

@@ -53,9 +53,12 @@ class Heart:
             self._thread.join()
 
     def _beat(self) -> None:
-        while not self._stopped:
+        is_last = False
+        while not is_last:
             self._wake.wait(BEAT_S)
             self._wake.clear()
+            # Before writing: a stop that comes meanwhile still has its last state to be written.
+            is_last = self._stopped
             self._write()
 
     def _write(self) -> None:

@@ -113,9 +113,12 @@ class Store:
 
 
 def open_store(url: str) -> Store:
-    """Open the store at `url`; a folder is made when first written to."""
+    """Open the store at `url`; a folder is made. Raises Refused, or Unavailable if it can't be."""
     if urlsplit(url).scheme == "file":
-        return Store(url, LocalStore(folder_of(url), mkdir=True))
+        try:
+            return Store(url, LocalStore(folder_of(url), mkdir=True))
+        except OSError as fault:
+            raise Unavailable(f"{url}: {fault}") from fault
     if urlsplit(url).scheme not in {"s3", "gs", "az"}:
         raise Refused(f"store: found {url!r}; allowed s3://, gs://, az:// or file://")
     backend = from_url(

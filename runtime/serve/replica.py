@@ -5,9 +5,9 @@ import secrets
 import time
 
 from runtime.errors import Refused
-from runtime.node import Node
 from runtime.node_spec import ServeSpec
 from runtime.objects import open_store
+from runtime.role import Node
 from runtime.serve.api.app import build_app
 from runtime.serve.drain import drain
 from runtime.serve.listen import left, serving

@@ -11,7 +11,7 @@ from runtime.coordination.log import PoolLog, RunEntry, store_now
 from runtime.coordination.ticks import claim_due
 from runtime.errors import Refused, Unavailable
 from runtime.limits import POLL_CLAIM_S
-from runtime.node import Node
+from runtime.role import Node
 from runtime.train.child import Child
 from runtime.train.session import Session
 

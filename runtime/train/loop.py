@@ -184,10 +184,12 @@ class Training:
             }
             self.first.metrics.add(self.clock.now().timestamp(), line)
 
-    def _finish(self) -> Done:
+    def _finish(self) -> Failed | Done:
         """After the last step: the last commit, the last validation, the export."""
         self._commit()
         held = self._evaluate(LAST_SAMPLES)
+        if not math.isfinite(held.loss):  # the last step broke what its own loss could not show yet
+            return Failed(why=f"the held-out loss was {held.loss} after step {self.step}")
         self._log_held(held)
         if self.first is None:
             return Done(epoch=self.epoch, step=self.step)

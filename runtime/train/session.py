@@ -24,9 +24,9 @@ from runtime.coordination.membership import (
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.errors import Unavailable
 from runtime.limits import POLL_LOG_S, REJOIN_S
-from runtime.node import Node
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
+from runtime.role import Node
 from runtime.train.child import Child, Died
 from runtime.train.ending import Ending
 from runtime.train.protocol import (

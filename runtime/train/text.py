@@ -44,7 +44,7 @@ class Corpus:
         total = hashlib.sha256()
         for side, documents in ((b"t", self.train), (b"v", self.validation)):
             for document in documents:
-                for part in (side, document.name.encode(), document.text.encode()):
+                for part in (side, _name_bytes(document.name), document.text.encode()):
                     total.update(len(part).to_bytes(8, "little") + part)
         return total.hexdigest()
 
@@ -99,7 +99,12 @@ def _split_lines(document: Document) -> Corpus:
 
 
 def _name_hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(_name_bytes(name)).digest()[:8], "little")
+
+
+def _name_bytes(name: str) -> bytes:
+    """As the folder holds it: a file's name need not be UTF-8 (PEP 383)."""
+    return name.encode(errors="surrogateescape")
 
 
 def _bounded(documents: Iterator[Document], bytes_max: int) -> list[Document]:

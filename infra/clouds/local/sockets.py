@@ -16,6 +16,7 @@ from infra.clouds.local.processes import pids
 LISTEN = "0A"
 TABLES = {"/proc/net/tcp": AF_INET, "/proc/net/tcp6": AF_INET6}
 WORD_HEX = 8  # digits of a 32-bit word
+MAPPED = "::ffff:"  # begins an IPv4 address that an IPv6 socket listens on (RFC 4291, 2.5.5.2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ def listeners() -> list[Listener]:
             if fields[3] != LISTEN:
                 continue
             words, port = fields[1].split(":")
-            address = inet_ntop(family, _packed(words))
+            address = inet_ntop(family, _packed(words)).removeprefix(MAPPED)
             found.append(Listener(address=address, port=int(port, 16), inode=int(fields[9])))
     return found
 

@@ -7,13 +7,13 @@ abstract sockets, folders and files by the stack's id. Never counts the one who 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.checkout import MARKER, markers, stack_folder
 from infra.clouds.local.processes import (
-    DEAD,
+    ProcessId,
     command,
     end,
     environ,
@@ -36,6 +36,7 @@ class Item:
     kind: str  # process, port, socket, folder, file, store
     id: str
     where: str
+    process: ProcessId | None = None  # the one that was found: its pid may be another's by now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +55,10 @@ def sweep(home: Path, stack: str, stack_id: str | None = None) -> SweepReport:
     for one in sorted(ids):
         folder = stack_folder(home, one)
         processes = _processes(one, folder)
-        left += [Item(kind="process", id=str(pid), where=command(pid)) for pid in sorted(processes)]
+        left += [
+            Item(kind="process", id=str(pid), where=command(pid), process=process)
+            for pid, process in sorted(processes.items())
+        ]
         left += _ports(one, processes)
         left += [
             Item(kind="socket", id=f"@{name}", where="abstract Unix socket")
@@ -70,8 +74,8 @@ def sweep(home: Path, stack: str, stack_id: str | None = None) -> SweepReport:
 def clear(report: SweepReport) -> None:
     """End and remove exactly what a sweep found."""
     for item in report.left:
-        if item.kind == "process" and (found := identify(int(item.id))) is not None:
-            end(found, CHILD_STOP_S)
+        if item.process is not None:
+            end(item.process, CHILD_STOP_S)
     for item in report.left:
         path = Path(item.where)
         if item.kind == "folder":
@@ -90,15 +94,13 @@ def _ids_of(home: Path, stack: str) -> set[str]:
     return ids - {""}
 
 
-def _processes(stack_id: str, folder: Path) -> set[int]:
+def _processes(stack_id: str, folder: Path) -> dict[int, ProcessId]:
     ours = _ancestors(os.getpid())
-    return {pid for pid in pids() if pid not in ours and _belongs(pid, stack_id, folder)}
+    found = (identify(p) for p in pids() if p not in ours and _belongs(p, stack_id, folder))
+    return {process.pid: process for process in found if process is not None}
 
 
 def _belongs(pid: int, stack_id: str, folder: Path) -> bool:
-    stat = read_stat(pid)
-    if stat is None or stat.state in DEAD:
-        return False
     if environ(pid).get("ATOLL_STACK_ID") == stack_id:
         return True
     if str(folder) in command(pid):
@@ -109,15 +111,22 @@ def _belongs(pid: int, stack_id: str, folder: Path) -> bool:
         return False
 
 
-def _ports(stack_id: str, processes: set[int]) -> Iterator[Item]:
+def _ports(stack_id: str, processes: Mapping[int, ProcessId]) -> Iterator[Item]:
+    """Those of the stack's processes, and all on its addresses but those of another stack."""
     subnet = local_subnet(stack_id) + "."
     heard = listeners()
     held = holders({listener.inode for listener in heard})
     for listener in heard:
         pid = held.get(listener.inode)
-        if listener.address.startswith(subnet) or pid in processes:
+        is_near = listener.address.startswith(subnet) and not _is_anothers(pid, stack_id)
+        if is_near or pid in processes:
             holder = f"pid {pid}" if pid else "an unknown process"
             yield Item(kind="port", id=f"{listener.address}:{listener.port}", where=holder)
+
+
+def _is_anothers(pid: int | None, stack_id: str) -> bool:
+    """Whether a process says that it is another stack's: two may share a subnet (`names.py`)."""
+    return pid is not None and environ(pid).get("ATOLL_STACK_ID", stack_id) != stack_id
 
 
 def _kept_stores(folder: Path) -> list[Item]:
@@ -132,25 +141,29 @@ def _folders(folder: Path, kept: set[Path]) -> Iterator[Item]:
     if not folder.is_dir():
         return
     if not kept:
-        yield Item(kind="folder", id=folder.name, where=str(folder))
+        yield _file_item(folder)
         return
     for inside in sorted(folder.iterdir()):
         if inside.name == MARKER:
             continue
         if inside.name != "stores":
-            yield Item(kind="folder", id=inside.name, where=str(inside))
+            yield _file_item(inside)
             continue
         for store in sorted(inside.iterdir()):
             if store not in kept:
-                yield Item(kind="folder", id=store.name, where=str(store))
+                yield _file_item(store)
 
 
 def _files(stack_id: str) -> Iterator[Item]:
     for place in {tempfile.gettempdir(), "/dev/shm"}:  # noqa: S108  looked at, never written
         found = sorted(Path(place).glob(f"*atoll-{stack_id}*"))
-        for path in found[:FILES_MAX]:
-            kind = "folder" if path.is_dir() else "file"
-            yield Item(kind=kind, id=path.name, where=str(path))
+        yield from map(_file_item, found[:FILES_MAX])
+
+
+def _file_item(path: Path) -> Item:
+    """A path as it can be removed: a link is a file, whatever it leads to."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    return Item(kind="folder" if is_folder else "file", id=path.name, where=str(path))
 
 
 def _ancestors(pid: int) -> set[int]:

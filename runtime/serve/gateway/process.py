@@ -9,8 +9,8 @@ import httpx
 
 from runtime.errors import Refused
 from runtime.limits import CONNECT_S, UPSTREAM_IDLE_S
-from runtime.node import Node
 from runtime.node_spec import GatewaySpec
+from runtime.role import Node
 from runtime.serve.drain import drain
 from runtime.serve.gateway.app import Gateway, build_app
 from runtime.serve.gateway.health import Replicas

@@ -114,6 +114,9 @@ class Ddp:
         for bucket in self._buckets:
             bucket.release()
         self._group.shutdown()
+        # The first member's store listens for as long as anybody holds it, and the group does too.
+        self._works = []
+        del self._group, self._store
 
     def _hook(self, bucket: "_Bucket") -> Callable[[Tensor], None]:
         def ready(_: Tensor) -> None:

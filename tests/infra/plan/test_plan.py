@@ -134,10 +134,10 @@ def test_nodes_are_told_the_data_as_they_will_find_it() -> None:
             "raise",
         ),
         (
-            {"training": {"warmup_steps": 560}},
+            {"training": {"warmup_steps": 480}},
             "training.warmup_steps",
-            "560 of 560 steps",
-            "0 to 559",
+            "480 of 480 steps",
+            "0 to 479",
             "training.steps",
         ),
         (
