@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "runtime.errors": set(),
     "runtime.limits": set(),
+    "runtime.lines": set(),
     "runtime.node_spec": set(),
     "runtime.objects": {"runtime.errors", "runtime.limits"},
     "runtime.clouds": {"runtime.errors", "runtime.node_spec"},
@@ -66,11 +67,12 @@ ARROWS: dict[str, set[str]] = {
     "runtime.train": {
         *("runtime.role", "runtime.model", "runtime.checkpoint", "runtime.registry"),
         *("runtime.coordination", "runtime.clouds", "runtime.objects", "runtime.errors"),
-        *("runtime.limits", "runtime.node_spec"),
+        *("runtime.limits", "runtime.lines", "runtime.node_spec"),
     },
     "runtime.serve": {
         *("runtime.role", "runtime.model", "runtime.registry", "runtime.coordination"),
-        *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.node_spec"),
+        *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.lines"),
+        "runtime.node_spec",
     },
 }
 # A pure room decides: it asks no clock, no environment, no SDK.

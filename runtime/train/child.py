@@ -49,7 +49,7 @@ class Child:
         """Tell it; a worker that is dead tells so itself by Died."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(command.line())
+            self._process.stdin.write(command.encode())
             self._process.stdin.flush()
         except OSError as fault:
             log.warning("worker %d does not listen: %s", self.pid, fault)

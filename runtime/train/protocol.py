@@ -1,26 +1,17 @@
-"""What agent and worker tell each other: one JSON object a line, over the worker's pipes.
+"""The lines between an agent and its worker process.
 
 No torch here: the agent has none.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from runtime.lines import Line
 from runtime.node_spec import StoreUrls, TrainSpec
 
 
-class Message(BaseModel):
-    """Base of all lines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def line(self) -> bytes:
-        """As it crosses the pipe."""
-        return self.model_dump_json().encode() + b"\n"
-
-
-class Work(Message):
+class Work(Line):
     """First command: the run to work on."""
 
     op: Literal["work"] = "work"
@@ -32,7 +23,7 @@ class Work(Message):
     folder: str
 
 
-class Epoch(Message):
+class Epoch(Line):
     """Form this epoch's group, take its state, and go on to the end of the run."""
 
     op: Literal["epoch"] = "epoch"
@@ -43,25 +34,25 @@ class Epoch(Message):
     resume_steps: tuple[int, ...]  # of all epochs up to this one: they say which commits count
 
 
-class Pause(Message):
+class Pause(Line):
     """To the first member: stop all members at the next step, with a commit."""
 
     op: Literal["pause"] = "pause"
 
 
-class Imported(Message):
+class Imported(Line):
     """The worker is up; what takes long on a loaded machine is behind it."""
 
     event: Literal["imported"] = "imported"
 
 
-class Ready(Message):
+class Ready(Line):
     """The data is prepared and the model built: an epoch may come."""
 
     event: Literal["ready"] = "ready"
 
 
-class Stepped(Message):
+class Stepped(Line):
     """A step was applied."""
 
     event: Literal["stepped"] = "stepped"
@@ -71,14 +62,14 @@ class Stepped(Message):
     tokens_per_s: float
 
 
-class Noted(Message):
+class Noted(Line):
     """Something that does not end training but that people should know; empty once it is mended."""
 
     event: Literal["noted"] = "noted"
     why: str
 
 
-class Broken(Message):
+class Broken(Line):
     """A peer was lost, or the group could not be formed: the next epoch, please."""
 
     event: Literal["broken"] = "broken"
@@ -87,7 +78,7 @@ class Broken(Message):
     why: str
 
 
-class Paused(Message):
+class Paused(Line):
     """All members stopped at this step and it is committed."""
 
     event: Literal["paused"] = "paused"
@@ -95,17 +86,17 @@ class Paused(Message):
     step: int
 
 
-class Done(Message):
+class Done(Line):
     """The last step is applied; the first member has exported the model to `folder`."""
 
     event: Literal["done"] = "done"
     epoch: int
     step: int
     folder: str | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
-class Failed(Message):
+class Failed(Line):
     """The run can't succeed, on no node: bad data, a loss that is no number."""
 
     event: Literal["failed"] = "failed"

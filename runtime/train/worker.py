@@ -233,7 +233,7 @@ def main() -> None:
 
     def say(event: Event) -> None:
         with lock:
-            out.write(event.line())
+            out.write(event.encode())
             out.flush()
 
     orders = Orders()

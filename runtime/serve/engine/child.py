@@ -8,13 +8,13 @@ from pathlib import Path
 
 from runtime.errors import Corrupt, Unavailable
 from runtime.limits import CHILD_STOP_S, ENGINE_HUNG_S, ENGINE_PING_S, WORKER_START_S
+from runtime.lines import Line
 from runtime.serve.engine.protocol import (
     EVENT,
     Cancel,
     Event,
     Failed,
     Imported,
-    Line,
     Load,
     Loaded,
     Piece,

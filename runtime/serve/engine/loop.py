@@ -10,13 +10,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from runtime.errors import Corrupt
+from runtime.lines import Line
 from runtime.model.export import load
 from runtime.serve.engine.batch import Batch
 from runtime.serve.engine.protocol import (
     Cancel,
     Failed,
     Imported,
-    Line,
     Load,
     Loaded,
     Ping,

@@ -1,23 +1,12 @@
-"""What the replica and its engine process say to each other: one JSON object per line.
-
-Commands go in by the child's standard input, events come back by its standard output.
-"""
+"""The lines between a replica and its engine process."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from runtime.lines import Line
 
 SEED_MIN, SEED_MAX = -(2**63), 2**63 - 1
-
-
-class Line(BaseModel):
-    """A message; unknown fields are a fault of the kit, not of a user."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def encode(self) -> bytes:
-        """The message as one line."""
-        return self.model_dump_json().encode() + b"\n"
 
 
 class Load(Line):

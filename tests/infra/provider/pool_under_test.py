@@ -46,6 +46,7 @@ child.kill()
 say("stopped")
 """
 
+MakePool = Callable[..., "PoolUnderTest"]
 Result = TypeVar("Result")
 
 

@@ -1,12 +1,10 @@
 """Real keepers with real nodes: what is killed comes back, what is stopped is gone."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,25 +15,7 @@ from infra.provider.keeper import EXIT_TAKEN, keeper_alive, start_keeper, stop_k
 from runtime.coordination.log import PoolLog
 from runtime.errors import Refused, Unavailable
 from runtime.node_spec import Schedule
-from tests.infra.provider.pool_under_test import DIES, PoolUnderTest, until
-
-MakePool = Callable[..., PoolUnderTest]
-
-
-@pytest.fixture
-def make_pool(tmp_path: Path) -> Iterator[MakePool]:
-    """Makes pools of random stacks, and leaves nothing of them."""
-    made = []
-
-    def make(**settings: object) -> PoolUnderTest:
-        stack_id = secrets.token_hex(4)
-        made.append(PoolUnderTest(tmp_path / stack_id, stack_id, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for pool in made:
-        pool.stop()
-        assert pool.processes() == []
+from tests.infra.provider.pool_under_test import DIES, MakePool, PoolUnderTest, until
 
 
 @pytest.fixture

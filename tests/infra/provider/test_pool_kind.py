@@ -1,12 +1,9 @@
 """A pool as a resource, with real keepers and real nodes."""
 
 import os
-import secrets
 import signal
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -16,34 +13,16 @@ from infra.provider.kind import Incomplete
 from infra.provider.pool import PoolInputs, PoolKind
 from runtime.coordination.log import Log, PoolLog, PoolRecord
 from runtime.errors import Refused
-from tests.infra.provider.pool_under_test import DIES, PoolUnderTest, until
+from tests.infra.provider.pool_under_test import DIES, MakePool, PoolUnderTest, until
 from tests.infra.provider.said import Said
-
-MakePool = Callable[..., PoolUnderTest]
 
 KIND = PoolKind()
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[MakePool]:
-    """Makes pools of random stacks, and leaves nothing of them."""
-    made: list[PoolUnderTest] = []
-
-    def make(**settings: object) -> PoolUnderTest:
-        stack_id = secrets.token_hex(4)
-        made.append(PoolUnderTest(tmp_path / stack_id, stack_id, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for pool in made:
-        pool.stop()
-        assert pool.processes() == []
-
-
-@pytest.fixture
-def pool(make: MakePool) -> PoolUnderTest:
+def pool(make_pool: MakePool) -> PoolUnderTest:
     """A serving pool of two that is up."""
-    pool = make()
+    pool = make_pool()
     KIND.create(inputs(pool), Said().context)
     return pool
 
@@ -72,8 +51,8 @@ def kill_keeper(pool: PoolUnderTest) -> None:
     until(lambda: not KIND.read(inputs(pool), {}))
 
 
-def test_create_returns_when_all_nodes_are_up(make: MakePool) -> None:
-    pool, said = make(), Said()
+def test_create_returns_when_all_nodes_are_up(make_pool: MakePool) -> None:
+    pool, said = make_pool(), Said()
 
     resource_id, computed = KIND.create(inputs(pool), said.context)
 
@@ -83,8 +62,8 @@ def test_create_returns_when_all_nodes_are_up(make: MakePool) -> None:
     assert KIND.read(inputs(pool), computed)
 
 
-def test_create_takes_over_what_a_killed_up_left(make: MakePool) -> None:
-    pool = make()
+def test_create_takes_over_what_a_killed_up_left(make_pool: MakePool) -> None:
+    pool = make_pool()
     pool.start()
     nodes, keeper = pool.until_ready(2), pool.keeper()
 
@@ -161,8 +140,8 @@ def test_delete_also_ends_nodes_that_nobody_keeps(pool: PoolUnderTest) -> None:
     assert folders(pool) == set()
 
 
-def test_a_node_that_refuses_its_bundle_ends_the_wait_with_its_reason(make: MakePool) -> None:
-    pool = make(bundle=b"no bundle at all")
+def test_a_node_that_refuses_its_bundle_ends_the_wait_with_its_reason(make_pool: MakePool) -> None:
+    pool = make_pool(bundle=b"no bundle at all")
 
     with pytest.raises(Incomplete, match=r"replica-\d: .*unpacked") as raised:
         KIND.create(inputs(pool), Said().context)
@@ -185,8 +164,8 @@ def test_a_bundle_that_the_first_node_refuses_is_no_success(pool: PoolUnderTest)
     assert pool.ready()["replica-1"] == before["replica-1"]
 
 
-def test_a_wait_that_is_cancelled_keeps_what_there_is(make: MakePool) -> None:
-    pool, said = make(), Said()
+def test_a_wait_that_is_cancelled_keeps_what_there_is(make_pool: MakePool) -> None:
+    pool, said = make_pool(), Said()
     said.cancelled.set()
 
     with pytest.raises(Incomplete, match="cancelled with 0 of 2 nodes up"):
@@ -198,8 +177,8 @@ def test_a_wait_that_is_cancelled_keeps_what_there_is(make: MakePool) -> None:
     assert pool.keeper() == keeper
 
 
-def test_a_keeper_killed_during_the_wait_ends_it(make: MakePool) -> None:
-    pool = make()
+def test_a_keeper_killed_during_the_wait_ends_it(make_pool: MakePool) -> None:
+    pool = make_pool()
 
     with ThreadPoolExecutor(1) as threads:
         making = threads.submit(KIND.create, inputs(pool, DIES), Said().context)
@@ -210,8 +189,8 @@ def test_a_keeper_killed_during_the_wait_ends_it(make: MakePool) -> None:
             making.result()
 
 
-def test_a_training_pool_rests_and_is_held_while_it_is_changed(make: MakePool) -> None:
-    pool, said = make(role="training", size=0), Said()
+def test_a_training_pool_rests_and_is_held_while_it_is_changed(make_pool: MakePool) -> None:
+    pool, said = make_pool(role="training", size=0), Said()
     KIND.create(inputs(pool), said.context)
     before = kinds(pool)
 
@@ -224,8 +203,8 @@ def test_a_training_pool_rests_and_is_held_while_it_is_changed(make: MakePool) -
         pool.client.set_size(3)
 
 
-def test_a_training_pool_is_not_changed_under_a_live_run(make: MakePool) -> None:
-    pool = make(role="training", size=0)
+def test_a_training_pool_is_not_changed_under_a_live_run(make_pool: MakePool) -> None:
+    pool = make_pool(role="training", size=0)
     KIND.create(inputs(pool), Said().context)
     PoolLog(pool.control, "training", "test").claim("run-1", datetime.now(UTC))
 

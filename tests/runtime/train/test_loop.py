@@ -405,5 +405,5 @@ def test_a_last_step_that_ruins_the_weights_fails_the_run(build: Build) -> None:
     for ending in endings:
         assert isinstance(ending, Failed)
         assert "held-out" in ending.why
-        assert EVENTS.validate_json(ending.line()) == ending
+        assert EVENTS.validate_json(ending.encode()) == ending
     assert not (members[0].folder / "model").exists()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from runtime.lines import Line
 from runtime.node_spec import StoreUrls
 from runtime.train.protocol import (
     COMMANDS,
@@ -18,7 +19,6 @@ from runtime.train.protocol import (
     Event,
     Failed,
     Imported,
-    Message,
     Noted,
     Pause,
     Paused,
@@ -70,20 +70,20 @@ events: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-def is_one_line(message: Message) -> bool:
-    return message.line().count(b"\n") == 1 and message.line().endswith(b"\n")
+def is_one_line(message: Line) -> bool:
+    return message.encode().count(b"\n") == 1 and message.encode().endswith(b"\n")
 
 
 @given(command=commands)
 def test_every_command_survives_its_line(command: Command) -> None:
     assert is_one_line(command)
-    assert COMMANDS.validate_json(command.line()) == command
+    assert COMMANDS.validate_json(command.encode()) == command
 
 
 @given(event=events)
 def test_every_event_survives_its_line(event: Event) -> None:
     assert is_one_line(event)
-    assert EVENTS.validate_json(event.line()) == event
+    assert EVENTS.validate_json(event.encode()) == event
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_line_that_is_none_is_refused(
 
 @given(event=events, data=st.data())
 def test_a_line_that_a_death_has_cut_is_refused(event: Event, data: st.DataObject) -> None:
-    line = event.line().rstrip()
+    line = event.encode().rstrip()
     end = data.draw(st.integers(0, len(line) - 1))
 
     with pytest.raises(ValidationError):
