@@ -15,6 +15,9 @@ import yaml
 from infra.checkout import ROOT
 
 
+LAST_LINES = 100  # of a `make` that failed, in the message
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of output, and the seconds since its command was started."""
@@ -55,7 +58,7 @@ class BenchmarkClone:
         return cls(root, env)
 
     def make(self, *words: str) -> Made:
-        """Run a `make`, its output without a terminal; raises CalledProcessError."""
+        """Run a `make`, its output without a terminal; raises RuntimeError with its last lines."""
         started_s = time.monotonic()
         process = subprocess.Popen(
             ["make", *words],
@@ -69,8 +72,8 @@ class BenchmarkClone:
         lines = tuple(self._lines(process, started_s))
         status = process.wait()
         if status != 0:
-            tail = "\n".join(line.text for line in lines[-30:])
-            raise subprocess.CalledProcessError(status, ["make", *words], tail)
+            tail = "\n".join(line.text for line in lines[-LAST_LINES:])
+            raise RuntimeError(f"make {' '.join(words)} ended with status {status}:\n{tail}")
         return Made(time.monotonic() - started_s, lines)
 
     def settings(self, **training: object) -> None:

@@ -204,7 +204,12 @@ def make_clone(root: Path, engine: Engine) -> Clone:
             shutil.copy2(ROOT / name, root / name)
     _make_environment(root, engine)
     _write_texts(root / "texts")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
+    # A `make` that runs the tests would make those in them talk of directories.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PULUMI_", "MAKE", "MFLAGS"))
+    }
     programs = f"{root / '.venv' / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"
     env = {
         **kept,
