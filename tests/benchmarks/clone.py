@@ -14,7 +14,6 @@ import yaml
 
 from infra.checkout import ROOT
 
-
 LAST_LINES = 100  # of a `make` that failed, in the message
 
 
