@@ -8,6 +8,8 @@ BIN := .venv/bin
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
 	--no-emit-index-url --upgrade
 JOINT := .atoll/joint.txt
+# Most tests wait for processes most of the time; a file's tests share what they have started.
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help up down check test test-fast setup venv lock docs clean
@@ -27,10 +29,10 @@ check: venv ## format, lint and types
 	$(BIN)/mypy
 
 test: venv ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(TWO_AT_ONCE)
 
 test-fast: venv ## the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(TWO_AT_ONCE) -m "not slow"
 
 setup: venv ## .venv from the locks, and the engine; costs nothing when they are there
 	@$(BIN)/python -m infra.engine

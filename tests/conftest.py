@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed, before hypothesis reads its own option."""
     given = config.getoption("--seed")
     seed = secrets.randbelow(SEEDS) if given is None else int(given)
-    config.stash[SEED] = seed
+    config.stash[SEED] = config.option.seed = seed  # the option reaches the workers of `-n`
     if config.getoption("--hypothesis-seed", None) is None:
         config.option.hypothesis_seed = str(seed)
 

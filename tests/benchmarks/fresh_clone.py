@@ -17,7 +17,7 @@ from tests.benchmarks.figures import Figure, Goal, figure, run
 PREPARED = ("pulumi", "go", "uv")  # programs that such a machine has not
 # A person's settings that name or keep something; those of the package index stay.
 SETTINGS = re.compile(r"(XDG|PULUMI|ATOLL|GO|UV|VIRTUAL_ENV|PYTHON|MAKE|MFLAGS|AWS|AZURE|GOOGLE)")
-TESTS_S = 900
+TESTS_S = 600
 
 
 def measure(is_quick: bool) -> Sequence[Figure]:

@@ -1,7 +1,6 @@
 """Envoy's configuration, judged by Envoy itself."""
 
 import json
-import secrets
 import socket
 import stat
 import subprocess
@@ -32,6 +31,7 @@ from infra.provider.envoy import (
 from infra.provider.keeping.balancer import OPTIONS
 from runtime.limits import KEEP_ALIVE_S, READY_CHECK_S, READY_CHECKS_DOWN
 from tests.infra.provider.balancer_under_test import admin, hosts
+from tests.subnet import Subnet
 
 UNTIL_S = 60.0  # for Envoy to start, or to see a file, on a loaded machine
 LISTENER = "static_resources/listeners/0"
@@ -90,7 +90,8 @@ def run(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEnvoy]:
     """One that listens."""
     folder = tmp_path_factory.mktemp("envoy")
-    listen = Endpoint(address=f"127.254.{secrets.randbelow(254) + 1}.1", port=8080)
+    subnet = Subnet()
+    listen = Endpoint(address=f"{subnet}.1", port=8080)
     envoy = RunningEnvoy(folder, rendered(folder, listen), run(folder))
     try:
         deadline = time.monotonic() + UNTIL_S

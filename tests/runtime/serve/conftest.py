@@ -1,7 +1,6 @@
 """A small service of real processes: folder stores, replicas, gateways, a tiny random model."""
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from runtime.model.decoder import Decoder, DecoderShape
 from runtime.node_spec import GatewaySpec, NodeSpec, ServeSpec, StoreUrls
 from runtime.objects import Store, file_url, open_store
 from runtime.registry import publish
+from tests.subnet import Subnet
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "a key for tests"
@@ -115,7 +115,7 @@ class Rig:
     """One stack's serving side."""
 
     folder: Path
-    subnet: str
+    subnet: Subnet = field(default_factory=Subnet)
     running: list[Running] = field(default_factory=list)
     runs: int = 0
 
@@ -239,8 +239,7 @@ class Rig:
 
 
 def _rig(folder: Path) -> Iterator[Rig]:
-    # An own subnet of the loopback network, so that tests never meet each other or a real stack.
-    rig = Rig(folder=folder, subnet=f"127.{254}.{secrets.randbelow(254) + 1}")
+    rig = Rig(folder=folder)
     try:
         yield rig
     finally:

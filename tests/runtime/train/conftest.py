@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import secrets
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, e
 from runtime.errors import Missing
 from runtime.node_spec import ModelSpec, NodeSpec, Schedule, StoreUrls, TrainSpec
 from runtime.objects import Store, file_url, open_store
+from tests.subnet import Subnet
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = "tiny"
@@ -96,7 +96,7 @@ class Rig:
     """One stack's training side."""
 
     folder: Path
-    subnet: str
+    subnet: Subnet
     spec: TrainSpec
     nodes: dict[int, TrainingNode] = field(default_factory=dict)
 
@@ -130,7 +130,7 @@ class Rig:
         urls = {role: self.store(role).url for role in StoreUrls.model_fields}
         spec = NodeSpec(
             stack="test",
-            stack_id=self.subnet.rpartition(".")[2].zfill(8),
+            stack_id=str(self.subnet).rpartition(".")[2].zfill(8),
             cloud="local",
             pool="training",
             node=f"training-{index}",
@@ -197,8 +197,7 @@ class Rig:
 def rig(tmp_path: Path) -> Iterator[Rig]:
     """A pool of one's own, nothing started, on its own addresses."""
     data = write_texts(tmp_path / "texts")
-    subnet = f"127.253.{secrets.randbelow(254) + 1}"
-    rig = Rig(folder=tmp_path, subnet=subnet, spec=tiny_spec(data))
+    rig = Rig(folder=tmp_path, subnet=Subnet(), spec=tiny_spec(data))
     try:
         yield rig
     finally:

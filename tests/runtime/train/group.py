@@ -1,6 +1,5 @@
 """Members of one epoch as threads of one process: gloo and its sockets are real."""
 
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from runtime.coordination.membership import rendezvous
 from runtime.train.strategy import Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
+from tests.subnet import Subnet
 
 WAIT_S = 60.0
 COLLECTIVE_S = 30.0
@@ -19,16 +19,11 @@ COLLECTIVE_S = 30.0
 Result = TypeVar("Result")
 
 
-def own_subnet() -> str:
-    """Of the loopback network, so that tests that run at once never meet."""
-    return f"127.{secrets.randbelow(50) + 150}.{secrets.randbelow(254) + 1}"
-
-
 @dataclass(frozen=True, slots=True)
 class Group:
     """Where members meet."""
 
-    subnet: str = field(default_factory=own_subnet)
+    subnet: Subnet = field(default_factory=Subnet)
 
     def rendezvous(self, epoch: int = 0) -> str:
         """Where the members of an epoch meet."""
