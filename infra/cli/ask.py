@@ -9,12 +9,19 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra.cli.clock import Clock
 from infra.cli.shapes import AnswerShape
 from runtime.errors import Refused, Unavailable
 
 CONNECT_S = 5.0
 SILENT_S = 60.0  # a server sends pings more often than this
 EVENTS_MAX = 1_000_000
+ASK_S = 30.0  # a gateway needs a moment to see that a replica is ready
+ASK_AGAIN_S = 0.5
+
+
+class Busy(Unavailable):
+    """The service is there, but can't answer now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +84,8 @@ def ask(
 ) -> AnswerShape:
     """Stream one completion; `show` gets each piece of text.
 
-    Raises Unavailable where the service does not answer or can't now, Refused where it says no.
+    Raises Unavailable where the service does not answer (Busy where it can't now), Refused where
+    it says no.
     """
     with _client(endpoint_url, api_key) as client:
         model = _model_name(client)
@@ -109,6 +117,30 @@ def ask(
         finish_reason=finish_reason,
         completion_tokens=tokens,
     )
+
+
+def ask_in_time(
+    endpoint_url: str,
+    api_key: str,
+    question: Question,
+    show: Callable[[str], None],
+    clock: Clock,
+) -> AnswerShape:
+    """`ask`, and again for ASK_S while the service is busy and has not begun to answer."""
+    started_s, is_begun = clock.seconds(), False
+
+    def begun(piece: str) -> None:
+        nonlocal is_begun
+        is_begun = True
+        show(piece)
+
+    while True:
+        try:
+            return ask(endpoint_url, api_key, question, begun)
+        except Busy:
+            if is_begun or clock.seconds() - started_s >= ASK_S:
+                raise
+            clock.wait(ASK_AGAIN_S)
 
 
 @contextmanager
@@ -154,7 +186,7 @@ def _check(response: httpx.Response) -> None:
     message = _message(response.content) or response.reason_phrase
     sentence = f"{response.request.url} answered {response.status_code}: {message}"
     if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR or response.status_code == 429:
-        raise Unavailable(sentence)
+        raise Busy(sentence)
     raise Refused(sentence)
 
 
@@ -179,6 +211,6 @@ def _events(lines: Iterator[str]) -> Iterator[_Event]:
         except ValidationError as fault:
             raise Unavailable(f"the endpoint sent what is no OpenAI event: {data[:80]}") from fault
         if event.error is not None:
-            raise Unavailable(f"the answer was cut: {event.error.message}")
+            raise Busy(f"the answer was cut: {event.error.message}")
         yield event
     raise Unavailable("the answer was cut: the stream ended without its end")

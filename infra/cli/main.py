@@ -148,14 +148,16 @@ def ask_command(
     ] = None,
     is_json: Json = False,
 ) -> None:
-    """Ask the endpoint; the answer streams."""
-    from infra.cli.ask import Question, ask
+    """Ask the endpoint; the answer streams. Asks again for 30 s while no replica is ready."""
+    from infra.cli.ask import Question, ask_in_time
     from infra.cli.deployer import Deployer
 
     screen = Screen(is_json)
     outputs = Deployer(stack, screen).outputs()
     question = Question(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    answer = ask(outputs.endpoint_url, outputs.api_key, question, screen.piece)
+    answer = ask_in_time(
+        outputs.endpoint_url, outputs.api_key, question, screen.piece, real_clock()
+    )
     screen.line("")
     screen.result(answer)
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from infra.cli.ask import Question, ask
+from infra.cli.ask import Question, ask_in_time
 from infra.cli.claims import new_run_name, resume_run, start_run
 from infra.cli.clock import Clock
 from infra.cli.deployer import Deployer, Outputs
@@ -17,12 +17,10 @@ from infra.cli.shapes import AnswerShape, UpShape
 from infra.cli.stack import StackView, find_stack, standing
 from infra.cli.turn import turn
 from runtime.coordination.log import PoolLog, RunEntry
-from runtime.errors import Refused, Unavailable
+from runtime.errors import Refused
 
 PROMPT = "def read_lines(path):\n"
 PROMPT_TOKENS = 48
-ASK_S = 30.0  # a gateway needs a moment to see that a replica is ready
-ASK_AGAIN_S = 0.5
 
 
 def up(home: Path, deployer: Deployer, screen: Screen, clock: Clock) -> UpShape:
@@ -124,10 +122,10 @@ def _see_to_run(view: StackView, began: datetime, screen: Screen, clock: Clock) 
 
 
 def _ask(outputs: Outputs, screen: Screen, clock: Clock) -> AnswerShape:
-    """One question; asked again while nobody has answered a piece of it."""
+    """One question, shown with the first piece of its answer."""
     question = Question(prompt=PROMPT, max_tokens=PROMPT_TOKENS, temperature=0.0)
     screen.line("question, and the answer through the balancer:", DIM)
-    started_s, is_begun = clock.seconds(), False
+    is_begun = False
 
     def show(piece: str) -> None:
         nonlocal is_begun
@@ -136,16 +134,9 @@ def _ask(outputs: Outputs, screen: Screen, clock: Clock) -> AnswerShape:
         is_begun = True
         screen.piece(piece)
 
-    while True:
-        try:
-            answer = ask(outputs.endpoint_url, outputs.api_key, question, show)
-        except Unavailable:
-            if is_begun or clock.seconds() - started_s >= ASK_S:
-                raise
-            clock.wait(ASK_AGAIN_S)
-        else:
-            screen.line("")
-            return answer
+    answer = ask_in_time(outputs.endpoint_url, outputs.api_key, question, show, clock)
+    screen.line("")
+    return answer
 
 
 def _tell_next(stack: str, outputs: Outputs, screen: Screen) -> None:

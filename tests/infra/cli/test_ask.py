@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra.cli.ask import Question, ask
+from infra.cli.ask import ASK_AGAIN_S, ASK_S, Question, ask, ask_in_time
 from runtime.errors import Refused, Unavailable
 from runtime.serve.api.bodies import Completion, CompletionChoice, ModelCard, ModelList, Usage
 from runtime.serve.api.errors import ApiError, unavailable, wrong_key
+from tests.infra.cli.conftest import ScriptedClock
 
 KEY = "a key for tests"
 PIECES = ("    with open", "(path) as file:\n", "é€")
@@ -143,11 +144,40 @@ def test_a_wrong_key_is_the_servers_own_sentence(endpoint: Endpoint) -> None:
         ask(endpoint.url, "wrong", QUESTION, lambda _: None)
 
 
-def test_a_busy_service_may_be_asked_again(endpoint: Endpoint) -> None:
+def test_a_busy_service_is_asked_again_until_it_answers(
+    endpoint: Endpoint, scripted: ScriptedClock
+) -> None:
+    endpoint.error_at_once = unavailable("no replica is ready")
+
+    def recover() -> None:
+        endpoint.error_at_once = None
+
+    scripted.scenes = [lambda: None, recover]
+    shown: list[str] = []
+    answer = ask_in_time(endpoint.url, KEY, QUESTION, shown.append, scripted.clock)
+
+    assert answer.text == "".join(shown) == "".join(PIECES)
+    assert len(endpoint.bodies) == 3
+
+
+def test_a_service_that_stays_busy_is_given_up(endpoint: Endpoint, scripted: ScriptedClock) -> None:
     endpoint.error_at_once = unavailable("no replica is ready")
 
     with pytest.raises(Unavailable, match="no replica is ready"):
-        ask(endpoint.url, KEY, QUESTION, lambda _: None)
+        ask_in_time(endpoint.url, KEY, QUESTION, lambda _: None, scripted.clock)
+
+    assert len(endpoint.bodies) == 1 + ASK_S / ASK_AGAIN_S
+
+
+def test_an_answer_that_has_begun_is_not_begun_again(
+    endpoint: Endpoint, scripted: ScriptedClock
+) -> None:
+    endpoint.end = unavailable("the replica was lost").event()
+
+    with pytest.raises(Unavailable, match="the replica was lost"):
+        ask_in_time(endpoint.url, KEY, QUESTION, lambda _: None, scripted.clock)
+
+    assert len(endpoint.bodies) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.cli import up as up_module
-from infra.cli.ask import Question
+from infra.cli import ask as ask_module
+from infra.cli.ask import Busy, Question
 from infra.cli.deployer import Deployer, Outputs
 from infra.cli.down import down
 from infra.cli.screen import Screen, console_on
@@ -59,7 +59,7 @@ class Played:
         self.screen.console = console_on(self.stream)
         self.deployer = PlayedDeployer(self.screen)
         self.refusals = 0
-        monkeypatch.setattr(up_module, "ask", self._ask)
+        monkeypatch.setattr(ask_module, "ask", self._ask)
 
     def up(self) -> UpShape:
         """Run it."""
@@ -75,7 +75,7 @@ class Played:
     ) -> AnswerShape:
         if self.refusals:
             self.refusals -= 1
-            raise Unavailable("no replica is ready")
+            raise Busy("no replica is ready")
         assert (url, key) == ("http://127.9.9.1:8080", "k")
         show("    return list(path)")
         return AnswerShape(

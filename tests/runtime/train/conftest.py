@@ -181,6 +181,11 @@ class Rig:
         """Of all nodes."""
         return "\n".join(f"== {n.node}\n{n.log.read_text()}" for n in self.nodes.values())
 
+    def has_metrics(self, epoch: int, run: str = RUN) -> bool:
+        """Whether figures of an epoch are in the store."""
+        keys = [info.key for info in self.store("checkpoints").list(f"{run}/metrics")]
+        return f"{run}/metrics/{epoch}.jsonl" in keys
+
     def metrics(self, epoch: int, run: str = RUN) -> list[dict[str, float]]:
         """Lines of an epoch."""
         text = self.store("checkpoints").get(f"{run}/metrics/{epoch}.jsonl").decode()
