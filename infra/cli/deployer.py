@@ -42,8 +42,8 @@ class Deployer:
         Heals what a killed one left. Raises Refused if it fails: its own words stand above then.
         """
         pulumi = self._open_to_change()
-        with tempfile.TemporaryDirectory(prefix="atoll-up-") as folder:
-            events = Path(folder) / "events.json"
+        with tempfile.TemporaryFile() as file:  # without a name: nothing stays if we are killed
+            events = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
             arguments = ["up", "--yes", "--stack", self.stack, "--event-log", str(events)]
             with shown_on(self.screen):
                 status = pulumi.run(arguments)
