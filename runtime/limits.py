@@ -17,7 +17,12 @@ CHILD_STOP_S = 5.0  # from SIGTERM to SIGKILL for a child that holds no requests
 WORKER_START_S = 120.0  # importing torch on a loaded machine
 COLLECTIVE_S = 30.0  # a collective that takes longer has lost a peer
 JOIN_GRACE_S = 30.0  # a claim this young without members is starting, not dead
-REJOIN_S = 8.0  # how long survivors wait for a lost node to come back before they go on without it
+REJOIN_S = 8.0  # with nothing in anybody's memory, restarted nodes wait this long for each other
+LAG_S = 2.0  # a member that has not read the newest epoch by then is left out
+TURN_S = 1.0  # a member proposes so much later than the one before it in rank
+HEARTBEAT_S = 0.5  # between agents: a frozen peer is silent
+RESTART_S = 1.0  # before a dead worker is started again; doubles up to RESTART_S_MAX
+RESTART_S_MAX = 60.0
 
 REQUEST_BODY_BYTES = 1 << 20
 STREAM_PING_S = 10.0
@@ -49,3 +54,4 @@ assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"
+assert HEARTBEAT_S < TURN_S < LAG_S

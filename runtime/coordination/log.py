@@ -52,6 +52,7 @@ class EpochRecord(Record):
     members: tuple[str, ...] = ()  # node names in rank order
     rendezvous: str = ""  # host:port of this epoch's store, on the first member
     resume_step: int = 0  # applied steps that count; commits beyond it do not
+    holders: tuple[str, ...] = ()  # members with that state in memory; none: a checkpoint has it
     why: str = ""
 
 
