@@ -15,12 +15,18 @@ LIST_BUSY_S = 1.0  # and this often while some are still missing
 
 CHILD_STOP_S = 5.0  # from SIGTERM to SIGKILL for a child that holds no requests
 WORKER_START_S = 120.0  # importing torch on a loaded machine
+MEET_AGAIN_S = 0.005  # a member tries its epoch's store so often until the first member listens
+INTERRUPT_AGAIN_S = 0.05  # a group that is given up is cut off so often until it has noticed
 COLLECTIVE_S = 30.0  # a collective that takes longer has lost a peer
 JOIN_GRACE_S = 30.0  # a claim this young without members is starting, not dead
 REJOIN_S = 8.0  # with nothing in anybody's memory, restarted nodes wait this long for each other
 LAG_S = 2.0  # a member that has not read the newest epoch by then is left out
 TURN_S = 1.0  # a member proposes so much later than the one before it in rank
 HEARTBEAT_S = 0.5  # between agents: a frozen peer is silent
+LINK_S = 5.0  # to link up, and for any one answer on a link
+LINKS_MAX = 512  # waiting to be taken
+STATE_BYTES_PER_S = 1 << 30  # a live peer feeds a newcomer at most this fast
+WATCHDOG_S_MIN = 4 * HEARTBEAT_S  # of a setting: fewer, and a busy machine looks frozen
 RESTART_S = 1.0  # before a dead worker is started again; doubles up to RESTART_S_MAX
 RESTART_S_MAX = 60.0
 

@@ -80,6 +80,7 @@ PURE = (
     "infra.plan",
     "runtime.node_spec",
     "runtime.coordination.membership",
+    "runtime.coordination.next_epoch",
     "runtime.serve.states",
 )
 IMPURE = {"os", "time", "random", "secrets", "socket", "subprocess", "pulumi", "torch", "boto3"}

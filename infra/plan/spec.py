@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infra.plan.names import NODES_MAX
+from runtime.limits import WATCHDOG_S_MIN
 from runtime.node_spec import ModelSpec, Schedule
 
 CloudName = Literal["local", "aws", "gcp", "azure"]
@@ -106,6 +107,11 @@ class TrainingSpec(Part):
         default=300.0,
         gt=0,
         description="A run that stays below `min_nodes` for longer is ended, seconds.",
+    )
+    watchdog_s: float = Field(
+        default=5.0,
+        ge=WATCHDOG_S_MIN,
+        description="After so much silence of a node the others go on without it, seconds.",
     )
     threads_per_worker: int | None = Field(
         default=None, ge=1, description="Threads of a worker; left out, cores divided by nodes."

@@ -79,6 +79,7 @@ class Presence(BaseModel):
     pid: int
     state: str
     why: str = ""  # of a state that needs one
+    link: str = ""  # HOST:PORT where its agent takes links of the run
     run: str | None = None
     epoch: int | None = None
     step: int = 0  # applied

@@ -34,7 +34,7 @@ class Heart:
             self._presence = Presence.model_validate(before.model_dump() | changes)
             urgent = any(
                 getattr(before, name) != getattr(self._presence, name)
-                for name in ("state", "run", "epoch", "port", "model", "why")
+                for name in ("state", "run", "epoch", "port", "model", "why", "link")
             )
         if urgent:
             self._wake.set()

@@ -1,5 +1,6 @@
 """The store side of membership: reads what `membership` decides on, writes what it decided."""
 
+import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -12,9 +13,11 @@ from runtime.coordination.log import (
     read_presence,
     store_now,
 )
-from runtime.coordination.membership import Propose, rendezvous
+from runtime.coordination.next_epoch import Propose, rendezvous
 from runtime.limits import ALIVE_S
 from runtime.objects import Store
+
+KEY_BYTES = 32
 
 
 class Rendezvous:
@@ -48,21 +51,28 @@ class Rendezvous:
             and now - written < timedelta(seconds=ALIVE_S)
         ]
 
-    def propose(self, decision: Propose, resume_step: int) -> bool:
-        """Try to write the next epoch; False if somebody else did, or the run has ended."""
-        number = len(self._log.records)
-        if any(record.kind == "end" for record in self._log.records):
-            return False
+    def key(self) -> bytes:
+        """The run's key, drawn by whoever asks first: who reads the control store is a member."""
+        name = f"runs/{self.run}/key"
+        self._control.put_if_absent(name, secrets.token_hex(KEY_BYTES).encode())
+        return bytes.fromhex(self._control.get(name).decode())
+
+    def propose(self, decision: Propose, resume_step: int, at: datetime) -> EpochRecord | None:
+        """Try to write the next epoch; None if somebody else did, or the run has ended."""
+        log = self._log.records
+        if decision.number != len(log) or any(record.kind == "end" for record in log):
+            return None
         record = EpochRecord(
             kind="epoch",
             members=decision.members,
-            rendezvous=rendezvous(decision.address, number),
+            rendezvous=rendezvous(decision.address, decision.number),
             resume_step=resume_step,
+            holders=decision.holders,
             why=decision.why,
             writer=self.node,
-            at=self.now(),
+            at=at,
         )
-        return self._log.append_at(number, record)
+        return record if self._log.append_at(decision.number, record) else None
 
     def close(self, why: str) -> None:
         """End the epochs of a run whose end the pool's log tells; a lost race is no matter."""

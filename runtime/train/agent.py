@@ -4,6 +4,7 @@ No torch in this process; the worker child has it.
 """
 
 import logging
+import queue
 import time
 from collections.abc import Callable
 
@@ -42,12 +43,13 @@ class Agent:
         assert self._node.spec.train is not None, "looked at before"
         while not self._node.leaving.is_set():
             # Imports torch while a run is looked for.
-            child = Child()
+            inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+            child = Child(inbox)
             entry = self._find_run(child)
             if entry is None:
                 return
             log.info("run %s", entry.run)
-            Session(self._node, self._node.spec.train, entry, child, self._clock).work()
+            Session(self._node, self._node.spec.train, entry, child, inbox, self._clock).work()
 
     def _find_run(self, child: Child) -> RunEntry | None:
         """The pool's open run, claimed by us if its time has come; None to leave."""

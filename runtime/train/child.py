@@ -27,11 +27,19 @@ class Died:
     status: int
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An event of one worker, which may not be the present one any more."""
+
+    pid: int
+    event: Event | Died
+
+
 class Child:
     """One worker process. Its events come to `inbox`, in order, Died last."""
 
-    def __init__(self) -> None:
-        self.inbox: queue.SimpleQueue[Event | Died] = queue.SimpleQueue()
+    def __init__(self, inbox: "queue.SimpleQueue[object]") -> None:
+        self._inbox = inbox
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "runtime.train.worker"],
             stdin=subprocess.PIPE,
@@ -54,12 +62,9 @@ class Child:
         except OSError as fault:
             log.warning("worker %d does not listen: %s", self.pid, fault)
 
-    def next(self, timeout_s: float) -> Event | Died | None:
-        """The next event, or None after the timeout."""
-        try:
-            return self.inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
+    def kill(self) -> None:
+        """End it at once, as a frozen one must be; it tells so by Died."""
+        self._process.kill()
 
     def stop(self) -> None:
         """End it, by force if it must be."""
@@ -74,7 +79,10 @@ class Child:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                self.inbox.put(EVENTS.validate_json(line))
+                self._put(EVENTS.validate_json(line))
             except ValidationError as fault:  # a line cut by its death
                 log.warning("worker %d said what is no event: %s", self.pid, fault)
-        self.inbox.put(Died(status=self._process.wait()))
+        self._put(Died(status=self._process.wait()))
+
+    def _put(self, event: Event | Died) -> None:
+        self._inbox.put(Said(self.pid, event))

@@ -24,7 +24,7 @@ from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.train.data import Data
 from runtime.train.evaluate import LAST_SAMPLES, QUICK_SAMPLES, Held, evaluate
-from runtime.train.metrics import Metrics
+from runtime.train.metrics import Lines
 from runtime.train.optimizer import apply, learning_rate
 from runtime.train.order import chunks, sample_of, share
 from runtime.train.protocol import Done, Event, Failed, Paused, Stepped
@@ -58,7 +58,6 @@ class First:
     """What the first member does besides."""
 
     commits: Commits
-    metrics: Metrics
     export_to: Path
 
 
@@ -76,6 +75,7 @@ class Training:
     clock: Clock
     say: Callable[[Event], None]
     shall_pause: Callable[[], bool]
+    lines: Lines
     first: First | None  # None on all members but the first
     _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
     _said_s: float = float("-inf")
@@ -91,17 +91,11 @@ class Training:
             is_last = self.step == self.spec.steps
             if self.step % self.spec.validate_every_steps == 0 and not is_last:
                 self._log_held(self._evaluate(QUICK_SAMPLES))
-            if pause and not is_last:
-                self._commit(and_wait=True)
-                return Paused(epoch=self.epoch, step=self.step)
             if self.step % self.spec.checkpoint_every_steps == 0 and not is_last:
                 self._commit()
+            if pause and not is_last:
+                return Paused(epoch=self.epoch, step=self.step)
         return self._finish()
-
-    def settle(self) -> None:
-        """Wait for a checkpoint in the writing: it may be the one to go on from."""
-        if self.first is not None:
-            self.first.commits.wait()
 
     def _train_step(self) -> bool:
         """One step, applied only once all members' gradients and losses are in.
@@ -142,17 +136,16 @@ class Training:
         tokens = self.spec.global_batch * self.spec.sequence_tokens
         took_s = now_s - self._ends_s[0]
         tokens_per_s = tokens * (len(self._ends_s) - 1) / max(took_s, 1e-9)
-        if self.first is not None:
-            line = {
-                "step": self.step,
-                "steps": self.spec.steps,
-                "loss": self._loss,
-                "tokens_per_s": tokens_per_s,
-                "step_s": now_s - self._ends_s[-2],
-                "bytes_sent": bytes_sent,
-                "learning_rate": learning_rate(self.step - 1, self.spec),
-            }
-            self.first.metrics.add(self.clock.now().timestamp(), line)
+        line = {
+            "step": self.step,
+            "steps": self.spec.steps,
+            "loss": self._loss,
+            "tokens_per_s": tokens_per_s,
+            "step_s": now_s - self._ends_s[-2],
+            "bytes_sent": bytes_sent,
+            "learning_rate": learning_rate(self.step - 1, self.spec),
+        }
+        self.lines.add(self.clock.now().timestamp(), line)
         if now_s - self._said_s >= SAY_S or self.step == self.spec.steps:
             self._said_s = now_s
             stepped = Stepped(
@@ -160,13 +153,11 @@ class Training:
             )
             self.say(stepped)
 
-    def _commit(self, *, and_wait: bool = False) -> None:
+    def _commit(self) -> None:
         if self.first is None:
             return
         tensors = tensors_of(self.model, self.optimizer)
         self.first.commits.start(self.step, self.step * self.spec.global_batch, tensors)
-        if and_wait:
-            self.first.commits.wait()
 
     def _evaluate(self, samples_max: int) -> Held:
         self.model.eval()
@@ -175,14 +166,13 @@ class Training:
         )
 
     def _log_held(self, held: Held) -> None:
-        if self.first is not None:
-            line = {
-                "step": self.step,
-                "val_loss": held.loss,
-                "val_bits_per_byte": held.bits_per_byte,
-                "val_tokens": held.tokens,
-            }
-            self.first.metrics.add(self.clock.now().timestamp(), line)
+        line = {
+            "step": self.step,
+            "val_loss": held.loss,
+            "val_bits_per_byte": held.bits_per_byte,
+            "val_tokens": held.tokens,
+        }
+        self.lines.add(self.clock.now().timestamp(), line)
 
     def _finish(self) -> Failed | Done:
         """After the last step: the last commit, the last validation, the export."""

@@ -1,7 +1,8 @@
 """Figures of one epoch of a run: JSON lines and TensorBoard files in the checkpoint store.
 
-Written by the first member only. A thread uploads them; figures that can't be uploaded now are
-uploaded with the next ones, and never hold up a step.
+All members have them, the first one uploads them. If it is lost, the next first member does so for
+it: the same steps, as another member saw them. A thread uploads; figures that can't be uploaded now
+are uploaded with the next ones, and never hold up a step.
 """
 
 import json
@@ -14,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-unty
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
 
-from runtime.errors import AtollError
+from runtime.errors import AtollError, Missing
 from runtime.objects import Store
 
 UPLOAD_S = 3.0
@@ -23,15 +24,43 @@ STEP = "step"
 log = logging.getLogger(__name__)
 
 
-class Metrics:
-    """The files of one epoch. `add` is for one thread."""
+class Lines:
+    """Figures of one epoch, as every member has them. `add` is for one thread."""
 
-    def __init__(self, store: Store, run: str, epoch: int, folder: Path) -> None:
+    def __init__(self, store: Store, run: str, epoch: int) -> None:
         self._store = store
         self._key = f"{run}/metrics/{epoch}.jsonl"
+        self._lines: list[str] = []
+
+    def add(self, wall_time_s: float, line: Mapping[str, float]) -> None:
+        """A line of figures of one step; keys never change their meaning."""
+        self._lines.append(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+    def save_lost(self) -> None:
+        """Upload what the epoch's own first member can't any more."""
+        mine = "".join(self._lines).encode()
+        try:
+            there = self._store.get(self._key)
+        except Missing:
+            there = b""
+        if len(mine.splitlines()) > len(there.splitlines()):
+            self._store.put(self._key, mine)
+
+
+class Metrics(Lines):
+    """The files of one epoch, by its first member."""
+
+    def __init__(
+        self, store: Store, run: str, epoch: int, folder: Path, lost: Lines | None = None
+    ) -> None:
+        """`lost` are the figures of the epoch before, whose first member is gone."""
+        super().__init__(store, run, epoch)
+        self._lost = lost
         self._board_key = f"{run}/tensorboard/{epoch}"
         self._folder = folder
-        self._lines: list[str] = []
         self._uploaded = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._board = EventFileWriter(str(folder))
@@ -42,7 +71,7 @@ class Metrics:
 
     def add(self, wall_time_s: float, line: Mapping[str, float]) -> None:
         """A line of figures of one step; keys never change their meaning."""
-        self._lines.append(json.dumps(line) + "\n")
+        super().add(wall_time_s, line)
         values = [
             Summary.Value(tag=name, simple_value=value)
             for name, value in line.items()
@@ -64,14 +93,18 @@ class Metrics:
             self._upload()
 
     def _keep_uploading(self) -> None:
+        self.upload()
         while not self._closed.wait(UPLOAD_S):
             self.upload()
 
     def _upload(self) -> None:
         count = len(self._lines)
-        if count == self._uploaded:
-            return
         try:
+            if self._lost is not None:
+                self._lost.save_lost()
+                self._lost = None
+            if count == self._uploaded:
+                return
             self._store.put(self._key, "".join(self._lines[:count]).encode())
             self._board.flush()
             for path in self._folder.iterdir():

@@ -21,6 +21,7 @@ class Work(Line):
     node: str
     address: str
     folder: str
+    key: str  # of the run, hexadecimal: who has it is a member
 
 
 class Epoch(Line):
@@ -32,6 +33,20 @@ class Epoch(Line):
     world_size: int
     rendezvous: str
     resume_steps: tuple[int, ...]  # of all epochs up to this one: they say which commits count
+    holders: tuple[int, ...] = ()  # ranks with the state in memory; none: the store has it
+
+
+class Abort(Line):
+    """This epoch is over; whoever waits for a peer in it waits in vain."""
+
+    op: Literal["abort"] = "abort"
+    number: int
+
+
+class Ping(Line):
+    """Is anybody there?"""
+
+    op: Literal["ping"] = "ping"
 
 
 class Pause(Line):
@@ -50,6 +65,20 @@ class Ready(Line):
     """The data is prepared and the model built: an epoch may come."""
 
     event: Literal["ready"] = "ready"
+
+
+class Pong(Line):
+    """This process is not frozen."""
+
+    event: Literal["pong"] = "pong"
+
+
+class Formed(Line):
+    """The epoch's group stands; `fetched` once the state is there too."""
+
+    event: Literal["formed"] = "formed"
+    epoch: int
+    fetched: bool
 
 
 class Stepped(Line):
@@ -74,12 +103,12 @@ class Broken(Line):
 
     event: Literal["broken"] = "broken"
     epoch: int
-    step: int
+    step: int  # applied in memory; -1: no state
     why: str
 
 
 class Paused(Line):
-    """All members stopped at this step and it is committed."""
+    """All members stopped at this step."""
 
     event: Literal["paused"] = "paused"
     epoch: int
@@ -103,8 +132,8 @@ class Failed(Line):
     why: str
 
 
-Command = Work | Epoch | Pause
-Event = Imported | Ready | Stepped | Noted | Broken | Paused | Done | Failed
+Command = Work | Epoch | Pause | Abort | Ping
+Event = Imported | Ready | Pong | Formed | Stepped | Noted | Broken | Paused | Done | Failed
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="op")])
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -1,51 +1,41 @@
 """One node in one run: keeps its worker in the run's newest epoch until the run has ended.
 
-No torch in this process: it must answer while the worker computes.
+Thin: `coordination.membership` decides. Here its actions are carried out, and what happens (worker,
+links, store) is brought to it by one inbox, in order. No torch in this process: it
+must answer while the worker computes.
 """
 
 import logging
+import queue
 from collections.abc import Callable
+from contextlib import suppress
 
-from runtime import checkpoint
+from runtime.coordination import membership
+from runtime.coordination.links import Decided, Links
 from runtime.coordination.log import EpochRecord, Outcome, RunEntry
-from runtime.coordination.membership import (
+from runtime.coordination.membership import Happening, Heard, Lost, Member
+from runtime.coordination.next_epoch import (
     FINISHING,
     JOINING,
+    PREPARING,
     TRAINING,
     End,
     Propose,
     Rules,
-    View,
     Wait,
-    decide,
-    is_stuck,
-    newcomers,
 )
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.errors import Unavailable
-from runtime.limits import POLL_LOG_S, REJOIN_S
+from runtime.limits import HEARTBEAT_S, POLL_LOG_S, RESTART_S, RESTART_S_MAX
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
 from runtime.role import Node
-from runtime.train.child import Child, Died
+from runtime.train import protocol
+from runtime.train.child import Child, Died, Said
+from runtime.train.desk import Away, Desk, Hopeless, Proposed, Seen
 from runtime.train.ending import Ending
-from runtime.train.protocol import (
-    Broken,
-    Done,
-    Epoch,
-    Event,
-    Failed,
-    Noted,
-    Pause,
-    Paused,
-    Ready,
-    Stepped,
-    Work,
-)
 
-PREPARING = "preparing"  # the worker starts, or prepares the data
-NEWCOMERS_S = 3.0  # the first member looks for nodes that want to join this often
-CRASHES_MAX = 3  # of the worker in one run; then the fault is not chance
+CRASHES_MAX = 3  # of the worker without a step applied in between; then the fault is not chance
 
 log = logging.getLogger("agent")
 
@@ -59,194 +49,232 @@ class Session:
         train: TrainSpec,
         entry: RunEntry,
         child: Child,
+        inbox: "queue.SimpleQueue[object]",
         clock: Callable[[], float],
     ) -> None:
         self._node = node
         self._train = train
         self._entry = entry
         self._child = child
+        self._inbox = inbox
         self._clock = clock
-        self._rules = Rules(
-            nodes=train.nodes,
-            min_nodes=train.min_nodes,
-            join_s=train.join_s,
-            pause_s_max=train.pause_s_max,
-        )
-        self._rendezvous = Rendezvous(node.control, node.spec.pool, entry.run, node.spec.node)
+        self._rendezvous = self._open_rendezvous()
+        self._key = self._rendezvous.key()
         self._ending = Ending(node.spec, node.control, self._rendezvous, node.leaving)
-        self._checkpoints = open_store(node.spec.stores.checkpoints)
-        self._phase = PREPARING
-        self._phase_s = clock()  # when it began
-        self._seen = 0  # epochs that are past, or that this worker has taken up
-        self._members: tuple[str, ...] = ()  # of the epoch that the worker is in
+        self._desk = Desk(self._open_rendezvous, open_store(node.spec.stores.checkpoints), inbox)
+        self._member = Member(
+            node=node.spec.node,
+            boot_id=node.heart.presence.boot_id,
+            address=node.spec.address,
+            rules=Rules(
+                nodes=train.nodes,
+                min_nodes=train.min_nodes,
+                join_s=train.join_s,
+                pause_s_max=train.pause_s_max,
+                watchdog_s=train.watchdog_s,
+            ),
+            since_s=clock(),
+        )
+        self._links = Links(self._member.status, self._key, train.watchdog_s, inbox.put)
         self._looked_s = float("-inf")
-        self._sought_s = clock()
-        self._crashes = 0
+        self._crashes = 0  # without a step in between
+        self._restart_s: float | None = None  # when a new worker is due
+        self._pong_s = clock()
         self._is_over = False
 
     def work(self) -> None:
         """Until the run has ended or the node leaves; the worker is stopped then."""
         try:
+            self._handle(membership.Read(tuple(self._rendezvous.epochs())))
             self._begin()
             while not self._is_over and not self._node.leaving.is_set():
-                self._obey(self._child.next(POLL_LOG_S))
-                if self._clock() - self._looked_s >= POLL_LOG_S:
-                    self._looked_s = self._clock()
-                    self._try_to_look()
+                with suppress(queue.Empty):
+                    self._take(self._inbox.get(timeout=HEARTBEAT_S))
+                self._keep_time()
         finally:
+            self._links.close()
+            self._node.heart.say(link="")
             self._child.stop()
+
+    def _open_rendezvous(self) -> Rendezvous:
+        spec = self._node.spec
+        return Rendezvous(self._node.control, spec.pool, self._entry.run, spec.node)
 
     def _begin(self) -> None:
         """Tell a fresh worker what the run is."""
         spec = self._node.spec
-        self._enter(PREPARING)
-        work = Work(
+        work = protocol.Work(
             run=self._entry.run,
             train=self._train,
             stores=spec.stores,
             node=spec.node,
             address=spec.address,
             folder=str(self._node.folder),
+            key=self._key.hex(),
         )
         self._child.send(work)
+        self._node.heart.say(
+            state=PREPARING,
+            why="",
+            run=self._entry.run,
+            steps=self._train.steps,
+            link=f"{spec.address}:{self._links.port}",
+        )
 
-    def _obey(self, event: Event | Died | None) -> None:
+    # What happens.
+
+    def _take(self, news: object) -> None:
+        match news:
+            case Said(pid=pid, event=event):
+                if pid == self._child.pid:
+                    self._obey(event)
+            case Heard() | Lost():
+                self._handle(news)
+            case Decided(number=number, record=record):
+                self._learn(number, record)
+            case Seen():
+                self._see(news)
+            case Proposed(number=number, record=EpochRecord() as record):
+                self._links.decided(number, record)
+                self._learn(number, record)
+            case Proposed():
+                self._look()  # at who won
+            case Hopeless(end=end):
+                self._end(end.outcome, end.why)
+            case Away(why=why):
+                log.warning("%s", why)
+                if self._member.state == JOINING:
+                    self._node.heart.say(why=why)
+            case _:
+                raise AssertionError(f"nobody sends {news!r}")
+
+    def _obey(self, event: protocol.Event | Died) -> None:
         match event:
-            case Ready():
-                self._seen = len(self._rendezvous.epochs())
-                self._enter(JOINING)
-            case Stepped():
+            case protocol.Ready():
+                self._handle(membership.Ready())
+            case protocol.Pong():
+                self._pong_s = self._clock()
+            case protocol.Stepped():
+                self._crashes = 0
                 self._node.heart.say(
                     step=event.step, loss=event.loss, tokens_per_s=event.tokens_per_s
                 )
-            case Noted():
+            case protocol.Noted():
                 log.warning("worker: %s", event.why or "mended")
                 self._node.heart.say(why=event.why)
-            case Broken() | Paused():
-                self._enter(JOINING, f"step {event.step}")
-            case Done(folder=str()):
-                self._enter(FINISHING)
-                self._ending.published(self._entry, event)
-                self._is_over = True
-            case Done():
-                self._enter(FINISHING)
-            case Failed():
+            case protocol.Broken() | protocol.Paused():
+                self._handle(membership.Left(event.epoch, event.step))
+            case protocol.Done():
+                self._handle(membership.Finished(event.epoch, event.step))
+                if event.folder is not None:
+                    self._ending.published(self._entry, event)
+                    self._is_over = True
+            case protocol.Failed():
                 self._end("failed", event.why)
             case Died():
-                self._replace_dead(event)
+                self._bury(event)
             case _:
                 pass
 
-    def _try_to_look(self) -> None:
-        try:
+    def _learn(self, number: int, record: EpochRecord) -> None:
+        known = self._member.epochs
+        if number == len(known):
+            self._handle(membership.Read((*known, record)))
+        elif number > len(known):
             self._look()
-        except Unavailable as fault:
-            log.warning("%s", fault)  # the worker goes on; the next look comes soon
-            if self._phase == JOINING:
-                self._node.heart.say(why=str(fault))
 
-    def _look(self) -> None:
-        """See what others have decided, and decide what is due."""
-        if self._rendezvous.open_entry() is None:
+    def _see(self, seen: Seen) -> None:
+        if not seen.is_open:
             self._is_over = True
             return
-        epochs = self._rendezvous.epochs()
-        match self._phase:
-            case "joining" if len(epochs) > self._seen:
-                self._seen = len(epochs)
-                if self._node.spec.node in epochs[-1].members:
-                    self._take_up(epochs)
-            case "joining":
-                self._decide(epochs)
-            case "training" if len(epochs) > self._seen:
-                log.warning("epoch %d was decided without this node", len(epochs) - 1)
-                self._restart()
-            case "training" if self._is_first():
-                self._seek_newcomers()
-            case "finishing" if self._clock() - self._phase_s >= REJOIN_S:
-                first = [p for p in self._rendezvous.peers() if p.node == self._members[0]]
-                if not first or first[0].state != FINISHING:
-                    self._enter(JOINING, "the first member was lost")
-            case _:
-                pass
+        for peer in seen.peers or ():
+            if peer.node != self._node.spec.node and peer.link:
+                host, _, port = peer.link.rpartition(":")
+                self._links.dial(peer.node, peer.boot_id, host, int(port))
+        self._handle(membership.Read(seen.epochs))
 
-    def _decide(self, epochs: list[EpochRecord]) -> None:
-        view = View(
-            me=self._node.spec.node,
-            epochs=epochs,
-            peers=self._rendezvous.peers(),
-            waited_s=self._clock() - self._phase_s,
-        )
-        match decide(view, self._rules):
-            case Wait(why=why):
-                self._node.heart.say(why=why)
+    def _keep_time(self) -> None:
+        now_s = self._clock()
+        if self._restart_s is not None and now_s >= self._restart_s:
+            self._restart_s = None
+            self._child = Child(self._inbox)
+            self._begin()
+        if now_s - self._looked_s >= POLL_LOG_S:
+            self._look()
+        self._watch(now_s)
+        self._handle(membership.Tick())
+
+    def _watch(self, now_s: float) -> None:
+        """A worker that does not answer is frozen: killed, its peers notice at once."""
+        if self._member.state != TRAINING:
+            self._pong_s = now_s  # it prepares or exports, which may hold its interpreter for long
+        elif now_s - self._pong_s > self._train.watchdog_s:
+            log.error("the worker is silent for %.1f s: killed", now_s - self._pong_s)
+            self._child.kill()
+            self._pong_s = now_s
+        else:
+            self._child.send(protocol.Ping())
+
+    def _look(self) -> None:
+        self._looked_s = self._clock()
+        self._desk.look(at_peers=self._member.state in (PREPARING, JOINING))
+
+    # What follows.
+
+    def _handle(self, happening: Happening) -> None:
+        for action in self._member.handle(happening, self._clock()):
+            self._act(action)
+
+    def _act(self, action: membership.Action) -> None:
+        match action:
+            case membership.Tell(status=status):
+                self._links.tell(status)
+                self._node.heart.say(state=status.state)
+            case membership.TakeUp():
+                self._take_up(action)
+            case membership.Abort(epoch=epoch):
+                log.warning("epoch %d is over", epoch)
+                self._child.send(protocol.Abort(number=epoch))
+            case membership.Pause(newcomers=newcomers):
+                log.info("pause for %s", ", ".join(newcomers))
+                self._child.send(protocol.Pause())
+            case Propose():
+                self._desk.propose(action)
             case End(outcome=outcome, why=why):
                 self._end(outcome, why)
-            case Propose() as proposal:
-                self._propose(proposal, epochs)
+            case Wait(why=why):
+                self._node.heart.say(why=why)
 
-    def _propose(self, proposal: Propose, epochs: list[EpochRecord]) -> None:
-        resume_steps = [epoch.resume_step for epoch in epochs]
-        commit = checkpoint.newest_sound(self._checkpoints, self._entry.run, resume_steps)
-        step = commit.step if commit else 0
-        if is_stuck(epochs, step):
-            self._end("failed", f"{len(epochs)} epochs, and the last ones all began at step {step}")
-        else:
-            self._rendezvous.propose(proposal, step)
-            self._looked_s = float("-inf")  # look at once who won
-
-    def _take_up(self, epochs: list[EpochRecord]) -> None:
-        number, record = len(epochs) - 1, epochs[-1]
-        self._members = record.members
-        order = Epoch(
+    def _take_up(self, action: membership.TakeUp) -> None:
+        number, record = action.number, action.record
+        order = protocol.Epoch(
             number=number,
             rank=record.members.index(self._node.spec.node),
             world_size=len(record.members),
             rendezvous=record.rendezvous,
-            resume_steps=tuple(epoch.resume_step for epoch in epochs),
+            resume_steps=tuple(epoch.resume_step for epoch in self._member.epochs),
+            holders=tuple(record.members.index(node) for node in record.holders),
         )
+        self._child.send(order)
         log.info("epoch %d: rank %d of %d, from step %d", number, order.rank, order.world_size,
                  record.resume_step)  # fmt: skip
-        self._child.send(order)
-        self._sought_s = self._clock()
-        self._node.heart.say(epoch=number, step=record.resume_step)
-        self._enter(TRAINING)
+        self._pong_s = self._clock()
+        self._node.heart.say(epoch=number, step=record.resume_step, why="")
 
-    def _is_first(self) -> bool:
-        return self._node.spec.node == self._members[0]
-
-    def _seek_newcomers(self) -> None:
-        has_room = len(self._members) < self._rules.nodes
-        if not has_room or self._clock() - self._sought_s < NEWCOMERS_S:
-            return
-        self._sought_s = self._clock()
-        found = newcomers(self._rendezvous.peers(), self._members, self._rules)
-        if found:
-            log.info("pause for %s", ", ".join(found))
-            self._child.send(Pause())
-
-    def _replace_dead(self, died: Died) -> None:
+    def _bury(self, died: Died) -> None:
+        self._handle(membership.Died())
         self._crashes += 1
         why = f"the worker of {self._node.spec.node} ended with status {died.status}"
         log.error("%s", why)
         if self._crashes < CRASHES_MAX:
-            self._restart()
+            pause_s = min(RESTART_S * 2 ** (self._crashes - 1), RESTART_S_MAX)
+            self._restart_s = self._clock() + pause_s
             return
-        others = [p for p in self._rendezvous.peers() if p.node != self._node.spec.node]
-        if any(peer.state in (TRAINING, FINISHING) for peer in others):
+        peers = self._member.peers.values()
+        if any(peer.state in (TRAINING, FINISHING) for peer in peers):
             raise Unavailable(f"{why}, {self._crashes} times")  # the others go on without this node
         self._end("failed", f"{why}, {self._crashes} times")
-
-    def _restart(self) -> None:
-        self._child.stop()
-        self._child = Child()
-        self._begin()
 
     def _end(self, outcome: Outcome, why: str) -> None:
         self._ending.end(outcome, why)
         self._is_over = True
-
-    def _enter(self, phase: str, why: str = "") -> None:
-        self._phase = phase
-        self._phase_s = self._clock()
-        self._node.heart.say(state=phase, why=why, run=self._entry.run, steps=self._train.steps)

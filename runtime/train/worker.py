@@ -19,34 +19,41 @@ import torch
 from torch import Tensor
 
 from runtime import checkpoint
+from runtime.coordination.next_epoch import NO_STATE
+from runtime.coordination.state_transfer import StateServer, fetch
 from runtime.errors import Corrupt, Missing, Refused, Unavailable
+from runtime.limits import STATE_BYTES_PER_S
 from runtime.model.decoder import Decoder, DecoderShape
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
 from runtime.train.committer import Committer
 from runtime.train.data import Data, open_data, prepare
 from runtime.train.loop import Clock, First, Training
-from runtime.train.metrics import Metrics
+from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.protocol import (
     COMMANDS,
+    Abort,
     Broken,
     Epoch,
     Event,
     Failed,
+    Formed,
     Imported,
     Noted,
     Pause,
+    Ping,
+    Pong,
     Ready,
     Work,
 )
-from runtime.train.state import copy_in, set_step, tensors_of
+from runtime.train.state import copy_in, set_step, tensors_of, to_shards
 from runtime.train.strategy import PeerLost, Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
 from runtime.train.text import read_corpus
 
-DIGEST_BYTES = 32
+STATE_KEY = "state"  # in the epoch's store: where the state is served
 
 log = logging.getLogger("worker")
 
@@ -54,81 +61,112 @@ Say = Callable[[Event], None]
 
 
 class Orders:
-    """What the agent has said; read in a thread, so that a pause reaches a busy worker."""
+    """What the agent has said; read in a thread, so that it reaches a busy worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Say) -> None:
         self.inbox: queue.SimpleQueue[Work | Epoch] = queue.SimpleQueue()
         self.pause = threading.Event()
+        self._say = say
+        self._lock = threading.Lock()
+        self._over = -1  # the newest epoch that is said to be over
+        self._running: tuple[int, Strategy] | None = None
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Until the agent is gone; then nobody needs this process."""
         for line in lines:
-            command = COMMANDS.validate_json(line)
-            if isinstance(command, Pause):
-                self.pause.set()
-            else:
-                self.inbox.put(command)
+            match COMMANDS.validate_json(line):
+                case Ping():
+                    self._say(Pong())
+                case Pause():
+                    self.pause.set()
+                case Abort(number=number):
+                    self._abort(number)
+                case Work() | Epoch() as command:
+                    self.inbox.put(command)
         os._exit(0)
+
+    def watch(self, epoch: int, strategy: Strategy) -> None:
+        """Interrupt this strategy when the agent says that its epoch is over, or has said so."""
+        with self._lock:
+            self._running = (epoch, strategy)
+            if self._over >= epoch:
+                strategy.interrupt()
+
+    def _abort(self, number: int) -> None:
+        with self._lock:
+            self._over = max(self._over, number)
+            if self._running is not None and self._running[0] <= number:
+                self._running[1].interrupt()
 
 
 class Worker:
-    """A run in this process."""
+    """A run in this process. What it has in memory outlives epochs."""
 
     def __init__(self, work: Work, say: Say, clock: Clock) -> None:
         self._work = work
         self._say = say
         self._clock = clock
         self._folder = Path(work.folder)
+        self._key = bytes.fromhex(work.key)
         self._checkpoints = open_store(work.stores.checkpoints)
         self._data_store = open_store(work.stores.data)
         corpus = read_corpus(work.train.data)
         attempt = f"{work.node}-{secrets.token_hex(4)}"
-        self._data_digest = prepare(self._data_store, corpus, work.train.model.vocabulary, attempt)
+        digest = prepare(self._data_store, corpus, work.train.model.vocabulary, attempt)
+        self._data = self._open_data(digest)
         self._model = Decoder(shape_of(work.train))
         self._optimizer = build_optimizer(self._model, work.train)
+        self._step = NO_STATE  # applied in memory
+        self._lines: Lines | None = None  # figures of the last epoch
 
     def train(self, epoch: Epoch, orders: Orders) -> None:
         """One epoch, to whatever ends it; says what that was."""
         orders.pause.clear()
-        strategy: Strategy | None = None
-        metrics: Metrics | None = None
-        step = epoch.resume_steps[-1]
+        strategy = self._strategy(epoch)
+        orders.watch(epoch.number, strategy)
+        source: StateServer | None = None
         training: Training | None = None
         try:
-            strategy = self._join(epoch)
-            step, data = self._take_state(epoch, strategy)
-            first = None
-            if strategy.rank == 0:
-                first = self._first(epoch, data.manifest.digest)
-                metrics = first.metrics
+            strategy.join()
+            self._say(Formed(epoch=epoch.number, fetched=False))
+            if epoch.holders:
+                source = self._share_state(epoch, strategy)
+            else:
+                self._take_stored_state(epoch, strategy)
+            self._say(Formed(epoch=epoch.number, fetched=True))
+            lines = self._begin_lines(epoch)
+            first = self._first(epoch, lines) if isinstance(lines, Metrics) else None
             training = Training(
                 spec=self._work.train,
                 epoch=epoch.number,
                 model=self._model,
                 optimizer=self._optimizer,
-                data=data,
+                data=self._data,
                 strategy=strategy,
-                step=step,
+                step=self._step,
                 clock=self._clock,
                 say=self._say,
                 shall_pause=orders.pause.is_set,
+                lines=lines,
                 first=first,
             )
             outcome: Event = training.run()
         except (PeerLost, Unavailable) as fault:
             if training is not None:
-                step = training.step
-                training.settle()
-            log.warning("epoch %d broken at step %d: %s", epoch.number, step, fault)
-            outcome = Broken(epoch=epoch.number, step=step, why=str(fault))
+                self._step = training.step
+            log.warning("epoch %d broken at step %d: %s", epoch.number, self._step, fault)
+            outcome = Broken(epoch=epoch.number, step=self._step, why=str(fault))
+        else:
+            self._step = training.step
         finally:
-            if strategy is not None:
-                strategy.close()
-            if metrics is not None:
-                metrics.close()
-        self._say(outcome)  # last: whoever hears it may end this process
+            strategy.close()
+            if source is not None:
+                source.close()
+        self._say(outcome)
+        if self._lines is not None:
+            self._lines.close()  # after the word: the store may be slow
 
-    def _join(self, epoch: Epoch) -> Strategy:
+    def _strategy(self, epoch: Epoch) -> Strategy:
         if epoch.world_size == 1:
             return Local(self._model)
         return Ddp(
@@ -140,10 +178,43 @@ class Worker:
             address=self._work.address,
         )
 
-    def _take_state(self, epoch: Epoch, strategy: Strategy) -> tuple[int, Data]:
-        """The state of the resume step: the first member reads it, the others get it from it."""
+    def _share_state(self, epoch: Epoch, strategy: Strategy) -> StateServer | None:
+        """Members without the state fetch it from the first holder; the others keep their own."""
         step = epoch.resume_steps[-1]
-        digest = bytearray(bytes.fromhex(self._data_digest))
+        if len(epoch.holders) == epoch.world_size:
+            return None
+        if epoch.rank == epoch.holders[0]:
+            return self._serve_state(step, strategy)
+        if epoch.rank not in epoch.holders:
+            self._fetch_state(step, strategy)
+        return None
+
+    def _serve_state(self, step: int, strategy: Strategy) -> StateServer:
+        assert self._step == step, "a holder holds what the record says"
+        digest = bytes.fromhex(self._data.manifest.digest)
+        shards = to_shards(tensors_of(self._model, self._optimizer))
+        server = StateServer(
+            self._work.address, self._key, [digest, *shards], bytes_per_s=STATE_BYTES_PER_S
+        )
+        strategy.publish(STATE_KEY, server.address)
+        return server
+
+    def _fetch_state(self, step: int, strategy: Strategy) -> None:
+        self._step = NO_STATE  # until all of it is there
+        try:
+            files = fetch(strategy.published(STATE_KEY), self._key)
+            self._use_data(next(files).hex())
+            copy_in(tensors_of(self._model, self._optimizer), files)
+        except Corrupt as fault:
+            raise Unavailable(str(fault)) from fault  # another epoch may have a better source
+        set_step(self._optimizer, step)
+        self._step = step
+
+    def _take_stored_state(self, epoch: Epoch, strategy: Strategy) -> None:
+        """The state of the resume step: the first member reads it, the others get it from it."""
+        self._step = NO_STATE
+        step = epoch.resume_steps[-1]
+        digest = bytearray(bytes.fromhex(self._data.manifest.digest))
         tensors = tensors_of(self._model, self._optimizer)
         if strategy.rank == 0 and step == 0:
             self._start_anew(tensors)
@@ -152,13 +223,17 @@ class Worker:
         shared = torch.frombuffer(digest, dtype=torch.uint8)
         strategy.broadcast([shared, *tensors.values()])
         set_step(self._optimizer, step)
-        data = open_data(
-            self._data_store,
-            bytes(shared.tolist()).hex(),
-            self._folder / "data",
-            self._work.train.sequence_tokens,
-        )
-        return step, data
+        self._use_data(bytes(shared.tolist()).hex())
+        self._step = step
+
+    def _use_data(self, digest: str) -> None:
+        """The run goes on with the data that it began with."""
+        if digest != self._data.manifest.digest:
+            self._data = self._open_data(digest)
+
+    def _open_data(self, digest: str) -> Data:
+        folder = self._folder / "data"
+        return open_data(self._data_store, digest, folder, self._work.train.sequence_tokens)
 
     def _start_anew(self, tensors: dict[str, Tensor]) -> None:
         for tensor in tensors.values():
@@ -180,23 +255,32 @@ class Worker:
             raise Unavailable(f"commit {commit.name}: {fault}") from fault
         return manifest.data
 
-    def _first(self, epoch: Epoch, data_digest: str) -> First:
-        run = self._work.run
-        folder = self._folder / "runs" / run / str(epoch.number)
-        metrics = Metrics(self._checkpoints, run, epoch.number, folder / "tensorboard")
+    def _begin_lines(self, epoch: Epoch) -> Lines:
+        """The epoch's figures; the first member saves those of the epoch before, too."""
+        run, before = self._work.run, self._lines
+        if epoch.rank == 0:
+            board = self._epoch_folder(epoch) / "tensorboard"
+            self._lines = Metrics(self._checkpoints, run, epoch.number, board, before)
+        else:
+            self._lines = Lines(self._checkpoints, run, epoch.number)
+        return self._lines
+
+    def _epoch_folder(self, epoch: Epoch) -> Path:
+        return self._folder / "runs" / self._work.run / str(epoch.number)
+
+    def _first(self, epoch: Epoch, metrics: Metrics) -> First:
         return First(
             commits=Committer(
                 self._checkpoints,
-                run,
+                self._work.run,
                 epoch.resume_steps,
-                data=data_digest,
+                data=self._data.manifest.digest,
                 clock=self._clock.now,
                 nonce=lambda: secrets.token_hex(4),
                 note=lambda why: self._say(Noted(why=why)),
                 before=metrics.upload,  # so that no step counts whose figures are lost
             ),
-            metrics=metrics,
-            export_to=folder / "model",
+            export_to=self._epoch_folder(epoch) / "model",
         )
 
 
@@ -236,7 +320,7 @@ def main() -> None:
             out.write(event.encode())
             out.flush()
 
-    orders = Orders()
+    orders = Orders(say)
     # Unbuffered: a buffer's lock, held by a thread that reads, would abort the interpreter's end.
     lines = io.FileIO(0, "rb", closefd=False)
     threading.Thread(target=orders.read, args=(lines,), daemon=True).start()

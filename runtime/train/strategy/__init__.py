@@ -13,6 +13,9 @@ class Strategy(Protocol):
     world_size: int
     bytes_sent: int  # by this member since the strategy was made
 
+    def join(self) -> None:
+        """Meet the other members; before anything else."""
+
     def begin(self) -> None:
         """Before the first micro-batch of a step: gradients are zero."""
 
@@ -27,6 +30,15 @@ class Strategy(Protocol):
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite in place by the first member's."""
+
+    def publish(self, key: str, value: str) -> None:
+        """Leave a word for the other members."""
+
+    def published(self, key: str) -> str:
+        """Wait for a word of another member."""
+
+    def interrupt(self) -> None:
+        """From another thread: whoever waits in this strategy gets PeerLost at once."""
 
     def close(self) -> None:
         """Leave; peers that wait notice at once."""

@@ -4,8 +4,13 @@ The process group is made here, in this process, for one epoch; a lost peer cost
 the process. A bucket sets out as soon as its gradients are there, while backward goes on.
 """
 
+import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeVar, cast
@@ -13,8 +18,9 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
+from torch.utils.hooks import RemovableHandle
 
-from runtime.limits import COLLECTIVE_S
+from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
 from runtime.train.strategy import PeerLost
 
 BUCKET_BYTES = 4 << 20
@@ -59,10 +65,34 @@ class Ddp:
         self.rank = rank
         self.world_size = world_size
         self.bytes_sent = 0
-        self._store, self._group = _guarded(
-            lambda: _join(epoch, rank, world_size, rendezvous, address, collective_s)
+        self._place = _Place(
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            rendezvous=rendezvous,
+            address=address,
+            collective_s=collective_s,
         )
-        self._buckets = [_Bucket(parameters) for parameters in _grouped(model)]
+        self._model = model
+        self._store: PrefixStore | None = None
+        self._group: Group | None = None
+        self._buckets: list[_Bucket] = []
+        self._hooks: list[RemovableHandle] = []
+        self._is_last = False
+        self._sent = 0  # buckets on their way: always the first ones, the same on all members
+        self._works: list[Work] = []
+        self._others = frozenset[str]()  # sockets that are not this group's
+        self._mine = frozenset[str]()  # those that are
+        self._is_over = threading.Event()  # interrupted or closed
+        self._closing = threading.Lock()
+        self._is_closed = False
+
+    def join(self) -> None:
+        """Meet the others; raises PeerLost."""
+        self._others = _sockets()
+        self._store, self._group = _guarded(lambda: _join(self._place, self._is_over))
+        self._mine = _sockets() - self._others
+        self._buckets = [_Bucket(parameters) for parameters in _grouped(self._model)]
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                 self._hook(bucket)
@@ -70,9 +100,6 @@ class Ddp:
             for bucket in self._buckets
             for parameter in bucket.parameters
         ]
-        self._is_last = False
-        self._sent = 0  # buckets on their way: always the first ones, the same on all members
-        self._works: list[Work] = []
 
     def begin(self) -> None:
         """Zero the buckets, which the gradients are views of."""
@@ -100,6 +127,36 @@ class Ddp:
         _guarded(lambda: self._reduce(total).wait())
         return total
 
+    def publish(self, key: str, value: str) -> None:
+        """Leave a word for the others in the epoch's store."""
+        store = self._store
+        assert store is not None, "joined"
+        _guarded(lambda: store.set(key, value))
+
+    def published(self, key: str) -> str:
+        """Wait for a word."""
+        store = self._store
+        assert store is not None, "joined"
+        return _guarded(lambda: store.get(key)).decode()
+
+    def interrupt(self) -> None:
+        """From another thread: whoever joins or waits in a collective fails at once.
+
+        Gloo waits on a silent peer until its own deadline whatever is called, so its connections
+        are ended under it: again and again, since it may just be making new ones.
+        """
+        if not self._is_over.is_set():
+            self._is_over.set()
+            threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
+
+    def _interrupt(self) -> None:
+        while True:
+            with self._closing:
+                if self._is_closed:
+                    return
+                _end(self._mine or _sockets() - self._others)
+            time.sleep(INTERRUPT_AGAIN_S)
+
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """One after the other."""
         for tensor in tensors:
@@ -113,10 +170,14 @@ class Ddp:
             hook.remove()
         for bucket in self._buckets:
             bucket.release()
-        self._group.shutdown()
+        with self._closing:
+            self._is_closed = True
+            self._is_over.set()
+            if self._group is not None:
+                self._group.shutdown()
         # The first member's store listens for as long as anybody holds it, and the group does too.
         self._works = []
-        del self._group, self._store
+        self._group = self._store = None
 
     def _hook(self, bucket: "_Bucket") -> Callable[[Tensor], None]:
         def ready(_: Tensor) -> None:
@@ -135,11 +196,13 @@ class Ddp:
         self._works.append(_guarded(lambda: self._reduce(bucket.flat)))
 
     def _broadcast(self, tensor: Tensor) -> None:
+        assert self._group is not None, "joined"
         self._group.broadcast(tensor, 0).wait()
 
     def _reduce(self, tensor: Tensor) -> Work:
         # What a ring sends per member: reduce-scatter and all-gather, (n-1)/n of the whole each.
         self.bytes_sent += 2 * tensor.nbytes * (self.world_size - 1) // self.world_size
+        assert self._group is not None, "joined"
         return self._group.allreduce([tensor])
 
 
@@ -178,21 +241,68 @@ def _grouped(model: nn.Module) -> Iterable[list[nn.Parameter]]:
         yield group
 
 
-def _join(
-    epoch: int, rank: int, world_size: int, rendezvous: str, address: str, collective_s: float
-) -> tuple[TCPStore, Group]:
-    host, _, port = rendezvous.rpartition(":")
-    timeout = timedelta(seconds=collective_s)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """A member's place in an epoch."""
+
+    epoch: int
+    rank: int
+    world_size: int
+    rendezvous: str
+    address: str
+    collective_s: float
+
+
+def _join(place: _Place, is_over: threading.Event) -> tuple[PrefixStore, Group]:
+    host, _, port = place.rendezvous.rpartition(":")
+    timeout = timedelta(seconds=place.collective_s)
+    is_first = place.rank == 0
     # Bound by us: torch would listen on all addresses, where another stack may want the port.
-    listener = socket.create_server((host, int(port))).detach() if rank == 0 else None
+    listener = socket.create_server((host, int(port))).detach() if is_first else None
+    if not is_first:
+        _meet(host, int(port), place.collective_s, is_over)
     store = TCPStore(
-        host, int(port), world_size, rank == 0, timeout, False, master_listen_fd=listener
+        host, int(port), place.world_size, is_first, timeout, False, master_listen_fd=listener
     )
     options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-    options._devices = [ProcessGroupGloo.create_device(hostname=address)]
+    options._devices = [ProcessGroupGloo.create_device(hostname=place.address)]
     options._timeout = timeout
-    group = ProcessGroupGloo(PrefixStore(f"e{epoch}", store), rank, world_size, options)
-    return store, cast(Group, group)
+    prefixed = PrefixStore(f"e{place.epoch}", store)
+    group = ProcessGroupGloo(prefixed, place.rank, place.world_size, options)
+    return prefixed, cast(Group, group)
+
+
+def _meet(host: str, port: int, within_s: float, is_over: threading.Event) -> None:
+    """Until the first member listens: torch's client, refused once, waits for many seconds."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=within_s).close()
+        except ConnectionRefusedError:
+            if is_over.wait(MEET_AGAIN_S) or time.monotonic() > deadline_s:
+                raise
+        else:
+            return
+
+
+def _sockets() -> frozenset[str]:
+    """This process's sockets, as the kernel names them."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the folder's own descriptor is gone by now
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+    return frozenset(name for name in found if name.startswith("socket:"))
+
+
+def _end(sockets: frozenset[str]) -> None:
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}") not in sockets:
+                continue
+            with socket.socket(fileno=os.dup(number)) as ours:
+                # Gloo ends the process when its listener fails.
+                if not ours.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    ours.shutdown(socket.SHUT_RDWR)
 
 
 def _guarded(call: Callable[[], Result]) -> Result:

@@ -15,6 +15,9 @@ class Local:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
+    def join(self) -> None:
+        """Nobody to meet."""
+
     def begin(self) -> None:
         """Drop the gradients."""
         self._model.zero_grad()
@@ -32,6 +35,16 @@ class Local:
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Nobody to tell."""
+
+    def publish(self, key: str, value: str) -> None:
+        """Nobody to tell."""
+
+    def published(self, key: str) -> str:
+        """Nobody speaks."""
+        raise AssertionError("a world of one has no peers")
+
+    def interrupt(self) -> None:
+        """Nothing to wait for."""
 
     def close(self) -> None:
         """Nobody to leave."""

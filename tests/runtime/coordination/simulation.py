@@ -5,7 +5,6 @@ holds a state, which is the digest of how it came to be, so two histories can ne
 """
 
 import heapq
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from itertools import count, pairwise
 from random import Random
 
 from runtime.coordination import membership as m
+from runtime.coordination import next_epoch
 from runtime.coordination.log import EpochRecord
 from runtime.limits import HEARTBEAT_S
 
@@ -35,8 +35,8 @@ class Commit:
 class Worker:
     """What computes."""
 
-    epoch: int = m.NO_STATE
-    step: int = m.NO_STATE
+    epoch: int = next_epoch.NO_STATE
+    step: int = next_epoch.NO_STATE
     state: int = 0
     is_in: bool = False
     wants_pause: bool = False
@@ -60,7 +60,7 @@ class Simulation:
 
     def __init__(self, seed: int, *, nodes: int, min_nodes: int) -> None:
         self.random = Random(seed)
-        self.rules = m.Rules(
+        self.rules = next_epoch.Rules(
             nodes=nodes, min_nodes=min_nodes, join_s=10_000, pause_s_max=10_000, watchdog_s=3
         )
         self.now_s = 0.0
@@ -103,10 +103,11 @@ class Simulation:
         node = self.nodes[name]
         node.is_up = False
         node.boot += 1
-        boot_id = node.member.boot_id if node.member else ""
+        assert node.member is not None
+        lost = m.Lost(name, node.member.boot_id)
         for peer in self.nodes.values():
             if peer is not node and self._hears(peer.name, name):
-                self._at(self._ping_s(), peer, lambda p=peer: self._happen(p, m.Lost(name, boot_id)))
+                self._soon(peer, lost)
         self._break_group(node)
 
     def kill_worker(self, name: str) -> None:
@@ -192,6 +193,12 @@ class Simulation:
 
         self._at(every_s * self.random.random(), node, again)
 
+    def _soon(self, node: Node, happening: m.Happening) -> None:
+        self._at(self._ping_s(), node, lambda: self._happen(node, happening))
+
+    def _leave_soon(self, node: Node, number: int) -> None:
+        self._at(self._ping_s(), node, lambda: self._leave(node, number))
+
     def _ping_s(self) -> float:
         return self.random.uniform(0.001, 0.02)
 
@@ -206,7 +213,7 @@ class Simulation:
         status = node.member.status
         for peer in self.nodes.values():
             if peer is not node and peer.is_up and self._hears(peer.name, node.name):
-                self._at(self._ping_s(), peer, lambda p=peer: self._happen(p, m.Heard(status)))
+                self._soon(peer, m.Heard(status))
 
     def _read(self, node: Node) -> None:
         log = tuple(self.log)
@@ -221,7 +228,7 @@ class Simulation:
         match action:
             case m.Tell():
                 self._tell(node)
-            case m.Propose():
+            case next_epoch.Propose():
                 self._propose(node, action)
             case m.TakeUp():
                 self._take_up(node, action)
@@ -230,13 +237,13 @@ class Simulation:
                     self._at(0.01, node, lambda: self._leave(node, epoch))
             case m.Pause():
                 node.worker.wants_pause = True
-            case m.End():
+            case next_epoch.End():
                 self.is_over = True
                 self.history.append(f"{self.now_s:.2f} {action}")
             case _:
                 pass
 
-    def _propose(self, node: Node, action: m.Propose) -> None:
+    def _propose(self, node: Node, action: next_epoch.Propose) -> None:
         took_s = self.store_s * self.random.uniform(0.5, 2)
         step = action.resume_step
         if not action.holders:
@@ -258,7 +265,7 @@ class Simulation:
                 self.history.append(f"{self.now_s:.2f} {len(self.log) - 1} {record.members}")
                 for peer in self.nodes.values():
                     if peer is not node and peer.is_up and self._hears(peer.name, node.name):
-                        self._at(self._ping_s(), peer, lambda p=peer: self._read_now(p))
+                        self._soon(peer, m.Read(tuple(self.log)))
             self._at(0.0, node, lambda: self._read_now(node))
 
         heapq.heappush(self._queue, (self.now_s + took_s, next(self._order), arrive))
@@ -273,7 +280,7 @@ class Simulation:
             assert worker.step == record.resume_step, "a holder holds what it said"
         worker.is_in, worker.epoch, worker.wants_pause = True, action.number, False
         if not is_holder:
-            worker.step = m.NO_STATE
+            worker.step = next_epoch.NO_STATE
         first = self.nodes[record.members[0]]
         if node is first:
             self._at(STEP_S, first, lambda: self._step(action.number))
@@ -283,10 +290,13 @@ class Simulation:
 
     def _can_reduce(self, number: int) -> bool:
         group = self._group(number)
-        return all(
-            n.is_up and not n.is_frozen and n.worker.is_in and n.worker.epoch == number
-            for n in group
-        ) and len({self.sides.get(n.name, 0) for n in group}) == 1
+        return (
+            all(
+                n.is_up and not n.is_frozen and n.worker.is_in and n.worker.epoch == number
+                for n in group
+            )
+            and len({self.sides.get(n.name, 0) for n in group}) == 1
+        )
 
     def _step(self, number: int) -> None:
         """All members reduce, then each applies: between the two, any of them may be struck."""
@@ -299,7 +309,7 @@ class Simulation:
             return
         record = self.log[number]
         for node in group:  # state for those that have none: from a holder, or a checkpoint
-            if node.worker.step == m.NO_STATE:
+            if node.worker.step == next_epoch.NO_STATE:
                 self._fetch(node, number, record)
         states = {(node.worker.step, node.worker.state) for node in group}
         assert len(states) == 1, f"members of epoch {number} differ: {states}"
@@ -315,7 +325,7 @@ class Simulation:
             self._commit(first, Commit(number, step + 1, after))
         if struck or paused:
             for node in group:
-                self._at(self._ping_s(), node, lambda n=node: self._leave(n, number))
+                self._leave_soon(node, number)
         else:
             self._at(STEP_S, first, lambda: self._step(number))
 
@@ -327,7 +337,8 @@ class Simulation:
         elif record.resume_step == 0:
             node.worker.step, node.worker.state = 0, 0
         else:
-            found = [c for c in self.counting() if c.step == record.resume_step and c.epoch < number]
+            earlier = [c for c in self.counting() if c.epoch < number]
+            found = [c for c in earlier if c.step == record.resume_step]
             assert found, f"epoch {number} resumes from a commit that does not count"
             node.worker.step, node.worker.state = found[-1].step, found[-1].state
 
@@ -346,7 +357,7 @@ class Simulation:
         for peer in self.nodes.values():
             number = peer.worker.epoch
             if peer is not node and peer.worker.is_in and node.name in self.log[number].members:
-                self._at(self._ping_s(), peer, lambda p=peer, n=number: self._leave(p, n))
+                self._leave_soon(peer, number)
 
 
 def shake(seed: int, *, nodes: int, min_nodes: int, blows: int) -> Simulation:
@@ -391,8 +402,3 @@ def shake(seed: int, *, nodes: int, min_nodes: int, blows: int) -> Simulation:
     sim.run(now + 60)
     sim.check()
     return sim
-
-
-def steps_of(sim: Simulation) -> Counter[str]:
-    """Applied steps by node."""
-    return Counter({name: node.worker.step for name, node in sim.nodes.items()})

@@ -1,43 +1,49 @@
-"""Who is in the next epoch: the rule, seen from single nodes."""
+"""Who is in the next epoch: the rule, seen from single nodes, and all of it under blows."""
 
 from datetime import UTC, datetime
+from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.coordination.log import EpochRecord, Presence
-from runtime.coordination.membership import (
+from runtime.coordination.log import EpochRecord
+from runtime.coordination.next_epoch import (
     FINISHING,
     JOINING,
-    MINORITY_S,
+    NO_STATE,
     STUCK_EPOCHS,
     TRAINING,
     End,
     Propose,
     Rules,
+    Status,
     View,
     Wait,
     decide,
     is_stuck,
-    newcomers,
     rank_key,
     rendezvous,
 )
-from runtime.limits import REJOIN_S
+from runtime.limits import LAG_S, REJOIN_S, TURN_S
+from tests.runtime.coordination.simulation import shake
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
-RULES = Rules(nodes=3, min_nodes=2, join_s=60, pause_s_max=300)
+RULES = Rules(nodes=3, min_nodes=2, join_s=60, pause_s_max=300, watchdog_s=5)
+ALL = tuple(f"training-{index}" for index in range(12))
 
 
-def peer(index: int, state: str = JOINING) -> Presence:
-    return Presence(
+def peer(index: int, state: str = JOINING, *, seen: int = 0, step: int = NO_STATE) -> Status:
+    """One that hears everybody; with a step, it has the state of the last epoch it has seen."""
+    return Status(
         node=f"training-{index}",
-        pool="training",
-        role="training",
-        address=f"127.0.0.{10 + index}",
         boot_id="b",
-        pid=1,
+        address=f"127.0.0.{10 + index}",
         state=state,
+        seen=seen,
+        epoch=seen - 1 if step != NO_STATE else NO_STATE,
+        step=step,
+        linked=ALL,
     )
 
 
@@ -51,12 +57,17 @@ def epoch(*indices: int, resume_step: int = 0) -> EpochRecord:
     )
 
 
-def view(me: int, peers: list[Presence], waited_s: float = 0, *epochs: EpochRecord) -> View:
-    return View(me=f"training-{me}", epochs=epochs, peers=peers, waited_s=waited_s)
+def view(me: int, peers: list[Status], waited_s: float = 0, *epochs: EpochRecord) -> View:
+    return View(
+        me=f"training-{me}",
+        epochs=epochs,
+        peers={peer.node: peer for peer in peers},
+        waited_s=waited_s,
+    )
 
 
 def test_the_first_epoch_begins_at_once_when_all_nodes_of_the_plan_are_ready() -> None:
-    decision = decide(view(1, [peer(2), peer(0), peer(1)]), RULES)
+    decision = decide(view(0, [peer(2), peer(0), peer(1)]), RULES)
 
     assert isinstance(decision, Propose)
     assert decision.members == ("training-0", "training-1", "training-2")
@@ -80,35 +91,88 @@ def test_too_few_nodes_at_join_s_end_the_run_without_capacity() -> None:
     assert decision.outcome == "no-capacity"
 
 
-def test_survivors_wait_for_a_lost_member_to_return_and_then_go_on_without_it() -> None:
-    survivors = [peer(0), peer(1), peer(2, TRAINING)]  # the dead one's last word still looks fresh
+def test_survivors_go_on_at_once_from_what_they_hold() -> None:
+    survivors = [peer(0, seen=1, step=40), peer(1, seen=1, step=40)]
 
-    assert isinstance(decide(view(0, survivors, REJOIN_S - 0.1, epoch(0, 1, 2)), RULES), Wait)
-    decision = decide(view(0, survivors, REJOIN_S, epoch(0, 1, 2)), RULES)
+    decision = decide(view(0, survivors, 0, epoch(0, 1, 2)), RULES)
 
     assert isinstance(decision, Propose)
-    assert decision.members == ("training-0", "training-1")
+    assert decision.members == decision.holders == ("training-0", "training-1")
+    assert decision.resume_step == 40
     assert "training-2" in decision.why
 
 
-def test_a_member_that_is_back_is_not_waited_for() -> None:
-    decision = decide(view(0, [peer(0), peer(1)], 0, epoch(0, 1)), RULES)
+def test_who_applied_a_step_more_holds_the_state_and_the_other_gets_it() -> None:
+    survivors = [peer(0, seen=1, step=40), peer(1, seen=1, step=41)]
+
+    decision = decide(view(1, survivors, 0, epoch(0, 1, 2)), RULES)
+
+    assert isinstance(decision, Propose)
+    assert decision.members == ("training-0", "training-1")
+    assert decision.holders == ("training-1",)
+    assert decision.resume_step == 41
+
+
+def test_a_state_of_an_older_epoch_is_no_state_however_far_it_got() -> None:
+    woken = peer(2, seen=2).model_copy(update={"epoch": 0, "step": 99})
+    seen = [peer(0, seen=2, step=50), woken]
+
+    decision = decide(view(0, seen, 0, epoch(0, 1, 2), epoch(0, 1)), RULES)
+
+    assert isinstance(decision, Propose)
+    assert decision.holders == ("training-0",)
+    assert decision.resume_step == 50
+
+
+def test_members_propose_in_turn() -> None:
+    seen = [peer(0, seen=1, step=7), peer(1, seen=1, step=7)]
+
+    assert isinstance(decide(view(0, seen, 0, epoch(0, 1, 2)), RULES), Propose)
+    assert isinstance(decide(view(1, seen, 0, epoch(0, 1, 2)), RULES), Wait)
+    assert isinstance(decide(view(1, seen, TURN_S, epoch(0, 1, 2)), RULES), Propose)
+
+
+def test_a_member_that_has_not_read_the_last_epoch_is_waited_for_but_not_for_long() -> None:
+    seen = [peer(0, seen=1, step=7), peer(1, seen=1, step=7), peer(2, seen=0)]
+
+    assert isinstance(decide(view(0, seen, LAG_S / 2, epoch(0, 1, 2)), RULES), Wait)
+    decision = decide(view(0, seen, LAG_S, epoch(0, 1, 2)), RULES)
 
     assert isinstance(decision, Propose)
     assert decision.members == ("training-0", "training-1")
 
 
+def test_only_those_who_hear_each_other_make_a_group() -> None:
+    deaf = peer(2, seen=1, step=7).model_copy(update={"linked": ("training-0",)})
+    seen = [peer(0, seen=1, step=7), peer(1, seen=1, step=7), deaf]
+
+    decision = decide(view(0, seen, 0, epoch(0, 1, 2)), RULES)
+
+    assert isinstance(decision, Propose)
+    assert decision.members == ("training-0", "training-1")
+
+
+def test_with_nothing_in_memory_members_wait_for_each_other_to_come_back() -> None:
+    restarted = [peer(0, seen=1), peer(1, seen=1)]
+
+    assert isinstance(decide(view(0, restarted, REJOIN_S - 0.1, epoch(0, 1, 2)), RULES), Wait)
+    decision = decide(view(0, restarted, REJOIN_S, epoch(0, 1, 2)), RULES)
+
+    assert isinstance(decision, Propose)
+    assert decision.holders == ()
+
+
 def test_a_minority_waits_long_enough_for_the_majority_to_have_decided() -> None:
-    rules = Rules(nodes=5, min_nodes=1, join_s=60, pause_s_max=300)
-    cut_off = [peer(0), peer(1)]
+    rules = Rules(nodes=5, min_nodes=1, join_s=60, pause_s_max=300, watchdog_s=5)
+    cut_off = [peer(0, seen=1, step=7), peer(1, seen=1, step=7)]
     last = epoch(0, 1, 2, 3, 4)
 
-    assert isinstance(decide(view(0, cut_off, MINORITY_S - 1, last), rules), Wait)
-    assert isinstance(decide(view(0, cut_off, MINORITY_S, last), rules), Propose)
+    assert isinstance(decide(view(0, cut_off, rules.minority_s - 1, last), rules), Wait)
+    assert isinstance(decide(view(0, cut_off, rules.minority_s, last), rules), Propose)
 
 
 def test_below_min_nodes_a_run_pauses_and_then_fails() -> None:
-    alone = [peer(0)]
+    alone = [peer(0, seen=1, step=7)]
 
     assert isinstance(decide(view(0, alone, 299, epoch(0, 1)), RULES), Wait)
     decision = decide(view(0, alone, 300, epoch(0, 1)), RULES)
@@ -119,33 +183,27 @@ def test_below_min_nodes_a_run_pauses_and_then_fails() -> None:
 
 def test_a_newcomer_never_decides_while_members_are_at_work() -> None:
     for state in (TRAINING, FINISHING):
-        seen = [peer(0, state), peer(1, state), peer(2)]
+        seen = [peer(0, state, seen=1), peer(1, state, seen=1), peer(2, seen=1)]
 
         assert isinstance(decide(view(2, seen, 10_000, epoch(0, 1)), RULES), Wait)
 
 
 def test_a_newcomer_is_in_the_epoch_after_the_members_have_paused() -> None:
-    decision = decide(view(0, [peer(0), peer(1), peer(2)], 0, epoch(0, 1)), RULES)
+    seen = [peer(0, seen=1, step=7), peer(1, seen=1, step=7), peer(2, seen=1)]
+
+    decision = decide(view(0, seen, 0, epoch(0, 1)), RULES)
 
     assert isinstance(decision, Propose)
     assert decision.members == ("training-0", "training-1", "training-2")
 
 
 def test_members_keep_their_place_when_more_are_ready_than_the_plan_has_nodes() -> None:
-    seen = [peer(index) for index in (0, 1, 2, 3)]
+    seen = [peer(0, seen=1), *(peer(index, seen=1, step=7) for index in (1, 2, 3))]
 
-    decision = decide(view(3, seen, 0, epoch(1, 2, 3)), RULES)
+    decision = decide(view(1, seen, 0, epoch(1, 2, 3)), RULES)
 
     assert isinstance(decision, Propose)
     assert decision.members == ("training-1", "training-2", "training-3")
-
-
-def test_newcomers_are_sought_only_as_far_as_there_is_room() -> None:
-    seen = [peer(0, TRAINING), peer(10), peer(2), peer(1, "preparing")]
-
-    assert newcomers(seen, ["training-0"], RULES) == ["training-2", "training-10"]
-    assert newcomers(seen, ["training-0", "training-3"], RULES) == ["training-2"]
-    assert newcomers(seen, ["training-0", "training-3", "training-4"], RULES) == []
 
 
 def test_a_run_that_begins_at_the_same_step_again_and_again_is_stuck() -> None:
@@ -175,15 +233,19 @@ def test_two_epochs_in_a_row_never_share_a_port() -> None:
         st.sampled_from([JOINING, TRAINING, FINISHING, "preparing"]), min_size=1, max_size=6
     ),
     members=st.sets(st.integers(0, 5), max_size=4),
+    steps=st.lists(st.sampled_from([NO_STATE, 6, 7]), min_size=6, max_size=6),
     waited_s=st.floats(0, 1000),
     data=st.data(),
 )
 def test_all_who_are_ready_propose_the_same_members_and_only_ready_ones(
-    states: list[str], members: set[int], waited_s: float, data: st.DataObject
+    states: list[str], members: set[int], steps: list[int], waited_s: float, data: st.DataObject
 ) -> None:
-    peers = [peer(index, state) for index, state in enumerate(states)]
-    ready = [index for index, state in enumerate(states) if state == JOINING]
     epochs = [epoch(*sorted(members))] if members else []
+    peers = [
+        peer(index, state, seen=len(epochs), step=steps[index] if index in members else NO_STATE)
+        for index, state in enumerate(states)
+    ]
+    ready = [index for index, state in enumerate(states) if state == JOINING]
     order = data.draw(st.permutations(peers))
 
     decisions = {me: decide(view(me, order, waited_s, *epochs), RULES) for me in ready}
@@ -193,3 +255,24 @@ def test_all_who_are_ready_propose_the_same_members_and_only_ready_ones(
     for proposal in proposals:
         assert set(proposal.members) <= {f"training-{index}" for index in ready}
         assert len(proposal.members) <= RULES.nodes
+        held = [steps[int(node.rpartition("-")[2])] for node in proposal.holders]
+        assert set(held) <= {max((steps[at] for at in ready if at in members), default=NO_STATE)}
+
+
+SEEDS_A_RUN = 60
+
+
+@pytest.mark.parametrize("share", range(2))
+def test_whatever_strikes_there_is_one_history_and_the_run_goes_on(seed: int, share: int) -> None:
+    for number in range(SEEDS_A_RUN):
+        draw = Random(f"{seed} {share} {number}")
+        nodes = draw.randrange(2, 8)
+        at = draw.randrange(1 << 32)
+
+        sim = shake(at, nodes=nodes, min_nodes=draw.randrange(1, nodes + 1), blows=40)
+
+        before = max(sim.lineage())
+        sim.run(sim.now_s + 5)
+        assert not sim.is_over, f"shake({at}): {sim.history[-1]}"
+        assert len(sim.log[-1].members) == nodes, f"shake({at}): {sim.history[-5:]}"
+        assert max(sim.lineage()) > before, f"shake({at}): no step in peace"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runtime.coordination.log import EpochRecord, Log, PoolLog, PoolRecord, Presence, epoch_log
-from runtime.coordination.membership import PORT_FIRST, Propose
-from runtime.coordination.rendezvous import Rendezvous
+from runtime.coordination.next_epoch import PORT_FIRST, Propose
+from runtime.coordination.rendezvous import KEY_BYTES, Rendezvous
 from runtime.errors import Unavailable
 from runtime.limits import ALIVE_S
 from runtime.objects import Store
@@ -29,10 +29,15 @@ def rendezvous(control: Store, node: int = 0, run: str = RUN) -> Rendezvous:
     return Rendezvous(control, "training", run, f"training-{node}")
 
 
-def proposal(node: int = 0) -> Propose:
+def proposal(node: int = 0, number: int = 0) -> Propose:
     """One that names its own node first, so that a reader sees whose won."""
     return Propose(
-        members=(f"training-{node}", "training-9"), address=f"127.0.0.{10 + node}", why="first"
+        number=number,
+        members=(f"training-{node}", "training-9"),
+        address=f"127.0.0.{10 + node}",
+        holders=(f"training-{node}",),
+        resume_step=0,
+        why="first",
     )
 
 
@@ -62,15 +67,16 @@ def beat(
 
 
 def test_an_epoch_says_who_where_from_which_step_and_by_whom(control: Store) -> None:
-    assert rendezvous(control).propose(proposal(), resume_step=0)
+    assert rendezvous(control).propose(proposal(), 0, AT)
 
     mine = rendezvous(control, node=1)
     mine.epochs()
-    assert mine.propose(proposal(1), resume_step=30)
+    assert mine.propose(proposal(1, 1), 30, AT)
 
     first, second = rendezvous(control, node=2).epochs()
     assert (first.members, first.resume_step) == (("training-0", "training-9"), 0)
     assert (second.members, second.resume_step) == (("training-1", "training-9"), 30)
+    assert (first.holders, second.holders) == (("training-0",), ("training-1",))
     assert (first.writer, second.writer) == ("training-0", "training-1")
     assert first.rendezvous == f"127.0.0.10:{PORT_FIRST}"
     assert second.rendezvous == f"127.0.0.11:{PORT_FIRST + 1}"
@@ -79,7 +85,7 @@ def test_an_epoch_says_who_where_from_which_step_and_by_whom(control: Store) -> 
 def test_of_many_proposals_at_once_one_is_the_epoch(control: Store) -> None:
     def propose(node: int) -> tuple[bool, list[EpochRecord]]:
         mine = rendezvous(control, node)
-        return mine.propose(proposal(node), resume_step=node), mine.epochs()
+        return mine.propose(proposal(node), node, AT) is not None, mine.epochs()
 
     with ThreadPoolExecutor(MEMBERS) as threads:
         told = list(threads.map(propose, range(MEMBERS)))
@@ -93,24 +99,24 @@ def test_of_many_proposals_at_once_one_is_the_epoch(control: Store) -> None:
 def test_who_has_not_seen_the_last_epoch_does_not_decide_the_next(control: Store) -> None:
     behind = rendezvous(control, node=1)
     assert behind.epochs() == []
-    assert rendezvous(control).propose(proposal(), resume_step=0)
+    assert rendezvous(control).propose(proposal(), 0, AT)
 
-    assert not behind.propose(proposal(1), resume_step=0)
+    assert not behind.propose(proposal(1), 0, AT)
 
     assert [epoch.writer for epoch in behind.epochs()] == ["training-0"]
 
 
 def test_after_the_end_nobody_decides_an_epoch(control: Store) -> None:
     seen, unseen = rendezvous(control, node=1), rendezvous(control, node=2)
-    assert rendezvous(control).propose(proposal(), resume_step=0)
+    assert rendezvous(control).propose(proposal(), 0, AT)
     seen.epochs()
     unseen.epochs()
 
     rendezvous(control).close("published")
     seen.epochs()
 
-    assert not seen.propose(proposal(1), resume_step=0)
-    assert not unseen.propose(proposal(2), resume_step=0)
+    assert not seen.propose(proposal(1, 1), 0, AT)
+    assert not unseen.propose(proposal(2, 1), 0, AT)
     assert [epoch.writer for epoch in unseen.epochs()] == ["training-0"]
 
 
@@ -125,6 +131,17 @@ def test_an_end_is_written_once_however_many_write_it(control: Store) -> None:
     assert [(record.kind, record.why) for record in epoch_log(control, RUN).read()] == [
         ("end", "cancelled")
     ]
+
+
+def test_members_of_a_run_have_one_key_and_those_of_another_run_another(
+    control: Store,
+) -> None:
+    with ThreadPoolExecutor(MEMBERS) as threads:
+        keys = set(threads.map(lambda node: rendezvous(control, node).key(), range(MEMBERS)))
+
+    assert len(keys) == 1
+    assert len(keys.pop()) == KEY_BYTES
+    assert rendezvous(control, run="run-2").key() != rendezvous(control).key()
 
 
 def test_a_run_is_open_from_its_claim_to_its_end_and_no_other_is(control: Store) -> None:
@@ -174,10 +191,10 @@ def test_a_run_is_ended_at_the_stores_time_and_the_answer_is_handed_on(
 
 def test_a_store_that_is_away_is_told_and_costs_no_record(control: HookedStore) -> None:
     mine = rendezvous(control)
-    control.before = refuse("put")  # the store's time is asked for by a put
+    control.before = refuse("put", "put_if_absent")  # the store's time is asked for by a put
 
     with pytest.raises(Unavailable):
-        mine.propose(proposal(), resume_step=0)
+        mine.propose(proposal(), 0, AT)
     with pytest.raises(Unavailable):
         mine.close("published")
     with pytest.raises(Unavailable):

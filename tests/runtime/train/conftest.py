@@ -57,6 +57,7 @@ def tiny_spec(data: Path, **changes: object) -> TrainSpec:
         validate_every_steps=20,
         join_s=60,
         pause_s_max=60,
+        watchdog_s=5,
         threads_per_worker=1,
     )
     return TrainSpec.model_validate(spec.model_dump() | changes)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from runtime.coordination.membership import rendezvous
+from runtime.coordination.next_epoch import rendezvous
 from runtime.train.strategy import Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
@@ -39,6 +39,20 @@ class Group:
         collective_s: float = COLLECTIVE_S,
     ) -> Strategy:
         """As a worker does: alone, a member needs nobody."""
+        member = self.member(model, rank, world_size, epoch=epoch, collective_s=collective_s)
+        member.join()
+        return member
+
+    def member(
+        self,
+        model: nn.Module,
+        rank: int,
+        world_size: int,
+        *,
+        epoch: int = 0,
+        collective_s: float = COLLECTIVE_S,
+    ) -> Strategy:
+        """One that has not joined yet."""
         if world_size == 1:
             return Local(model)
         return Ddp(

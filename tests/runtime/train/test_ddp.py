@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runtime.coordination.membership import PORT_FIRST
+from runtime.coordination.next_epoch import PORT_FIRST
 from runtime.train.order import chunks, share
 from runtime.train.strategy import PeerLost, Strategy, ddp
 from tests.runtime.train.group import Group, at_once
@@ -32,6 +32,7 @@ from runtime.train.strategy.ddp import Ddp
 
 model = torch.nn.Linear(5, 1)
 strategy = Ddp(model, epoch=0, rank=1, world_size=3, rendezvous=sys.argv[1], address=sys.argv[2])
+strategy.join()
 strategy.sum(torch.zeros(1))
 print("in", flush=True)
 sys.stdin.readline()
@@ -240,6 +241,34 @@ def test_a_member_that_says_nothing_is_lost_after_the_collectives_time(group: Gr
         return True
 
     assert at_once(2, work) == [True, True]
+
+
+def test_who_is_interrupted_waits_no_longer_for_a_silent_peer(group: Group) -> None:
+    has_noticed = threading.Event()
+
+    def notice(rank: int) -> bool:
+        strategy = group.join(nn.Linear(1, 1), rank, 3, epoch=1, collective_s=LONG_S)
+        if rank == 2:
+            return has_noticed.wait(NOTICE_S)
+        threading.Timer(0.2, strategy.interrupt).start()
+        with pytest.raises(PeerLost):
+            strategy.sum(torch.zeros(1 << 20))
+        has_noticed.set()
+        strategy.close()
+        return True
+
+    assert at_once(3, notice) == [True] * 3
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_is_interrupted_while_it_joins_waits_no_longer(group: Group, rank: int) -> None:
+    member = group.member(nn.Linear(1, 1), rank, 2, collective_s=LONG_S)
+    threading.Timer(0.2, member.interrupt).start()
+
+    with pytest.raises(PeerLost):
+        member.join()
+
+    member.close()
 
 
 @pytest.mark.parametrize("rank", [0, 1])

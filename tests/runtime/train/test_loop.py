@@ -23,7 +23,7 @@ from runtime.objects import Store, file_url, open_store
 from runtime.train.committer import Committer
 from runtime.train.data import Data, Samples, open_data, prepare
 from runtime.train.loop import Clock, First, Training
-from runtime.train.metrics import Metrics
+from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.order import sample_of
 from runtime.train.protocol import EVENTS, Done, Event, Failed, Paused, Stepped
@@ -113,11 +113,10 @@ class Member:
     def train(self, step: int = 0) -> Failed | Paused | Done:
         """From a step on to whatever ends it."""
         strategy = self.strategy(self.model)
-        metrics = None
-        first = None
+        lines, first = Lines(self.checkpoints, RUN, self.epoch), None
         if strategy.rank == 0:
-            metrics = Metrics(self.checkpoints, RUN, self.epoch, self.folder / f"b{self.epoch}")
-            first = self._first(metrics)
+            lines = Metrics(self.checkpoints, RUN, self.epoch, self.folder / f"b{self.epoch}")
+            first = self._first(lines)
         ticks = count()
         training = Training(
             spec=self.spec,
@@ -130,15 +129,16 @@ class Member:
             clock=Clock(now=lambda: AT, seconds=lambda: self.tick_s * next(ticks)),
             say=self.said.append,
             shall_pause=lambda: training.step + 1 == self.pause_at,
+            lines=lines,
             first=first,
         )
         try:
             return training.run()
         finally:
-            training.settle()
+            if first is not None:
+                first.commits.wait()
             strategy.close()
-            if metrics is not None:
-                metrics.close()
+            lines.close()
 
     def _first(self, metrics: Metrics) -> First:
         commits = Committer(
@@ -151,7 +151,7 @@ class Member:
             note=pytest.fail,
             before=metrics.upload,
         )
-        return First(commits=commits, metrics=metrics, export_to=self.folder / "model")
+        return First(commits=commits, export_to=self.folder / "model")
 
 
 Build = Callable[..., list[Member]]
@@ -216,7 +216,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_never_stopped(
 ) -> None:
     whole = build(world_size, "whole")
     train(whole)
-    stopped, resumed = build(world_size, "halves"), build(world_size, "halves")
+    stopped, resumed = (build(world_size, "halves", checkpoint_every_steps=HALF) for _ in range(2))
     stopped[0].pause_at = HALF
     assert train(stopped) == [Paused(epoch=0, step=HALF)] * world_size
 
@@ -319,7 +319,7 @@ def test_the_first_member_exports_what_was_trained_and_says_how_good_it_is(
 
 
 def test_each_step_of_a_run_sees_the_samples_that_are_next(build: Build, prepared: Data) -> None:
-    members, resumed = build(2, "run"), build(2, "run")
+    members, resumed = (build(2, "run", checkpoint_every_steps=HALF) for _ in range(2))
     asked: list[int] = []
     for member in (*members, *resumed):
         member.data = replace(prepared, train=Asked(prepared.train.tokens, 32, asked))
@@ -358,7 +358,7 @@ def test_a_pause_that_any_member_wishes_stops_all_after_the_same_step(build: Bui
     endings = train(members)
 
     assert endings == [Paused(epoch=0, step=4)] * 3
-    assert checkpoint.commits(members[0].checkpoints, RUN) == [Commit(0, 4)]
+    assert checkpoint.commits(members[0].checkpoints, RUN) == []  # it is held in memory
 
 
 def test_a_pause_at_the_last_step_is_the_end(build: Build) -> None:
