@@ -126,7 +126,12 @@ class Rig:
         """Its epochs."""
         return [e for e in epoch_log(self.control, run).read() if e.kind == "epoch"]
 
-    def start(self, index: int, file_bytes_max: int = resource.RLIM_INFINITY) -> TrainingNode:
+    def start(
+        self,
+        index: int,
+        file_bytes_max: int = resource.RLIM_INFINITY,
+        address: int | None = None,
+    ) -> TrainingNode:
         """Start a node, or start it again; the kernel refuses it files above a size."""
         urls = {role: self.store(role).url for role in StoreUrls.model_fields}
         spec = NodeSpec(
@@ -135,7 +140,7 @@ class Rig:
             cloud="local",
             pool="training",
             node=f"training-{index}",
-            address=f"{self.subnet}.{10 + index}",
+            address=f"{self.subnet}.{address or 10 + index}",
             bundle_sha256="0" * 64,
             stores=StoreUrls(**urls),
             train=self.spec,

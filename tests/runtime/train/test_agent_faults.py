@@ -40,6 +40,81 @@ def test_a_killed_worker_costs_a_step_at_most_and_the_other_keeps_its_process(ri
     assert [presence.pid for presence in told if presence] == pids
 
 
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_node_costs_the_others_a_step_at_most(rig: Rig, victim: int) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 3})
+    rig.claim()
+    for index in range(3):
+        rig.start(index)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    survivors = [index for index in range(3) if index != victim]
+    workers = [rig.nodes[index].worker_pid() for index in survivors]
+
+    rig.nodes[victim].kill()
+    rig.wait(lambda: len(rig.epochs()) == 2, "the others go on")
+    told = rig.step()
+    rig.wait(lambda: rig.step() > told + 20, "steps without it")
+
+    first, second = rig.epochs()
+    assert first.members == ("training-0", "training-1", "training-2")
+    assert second.members == tuple(f"training-{index}" for index in survivors)
+    assert second.holders
+    assert [rig.nodes[index].worker_pid() for index in survivors] == workers
+
+
+def test_a_frozen_node_is_put_out_and_joins_again_when_it_wakes(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000, "watchdog_s": 2.0})
+    rig.claim()
+    for index in range(2):
+        rig.start(index)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    survivor, frozen = rig.nodes[1].worker_pid(), rig.nodes[0].worker_pid()
+
+    os.killpg(rig.nodes[0].process.pid, signal.SIGSTOP)
+    rig.wait(lambda: len(rig.epochs()) == 2, "the other goes on")
+    os.killpg(rig.nodes[0].process.pid, signal.SIGCONT)
+    rig.wait(lambda: len(rig.epochs()) >= 3, "it is back")
+
+    _, alone, together = rig.epochs()[:3]
+    assert alone.members == alone.holders == together.holders == ("training-1",)
+    assert together.members == ("training-0", "training-1")
+    assert together.resume_step >= alone.resume_step
+    assert rig.nodes[1].worker_pid() == survivor
+    assert rig.nodes[0].worker_pid() == frozen  # it has fenced itself, no need to end it
+
+
+def test_a_frozen_worker_is_killed_by_its_agent_and_replaced(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000, "watchdog_s": 2.0})
+    rig.claim()
+    for index in range(2):
+        rig.start(index)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    frozen = rig.nodes[1].worker_pid()
+
+    os.kill(frozen, signal.SIGSTOP)
+    rig.wait(lambda: len(rig.epochs()) >= 3, "the node is back")
+
+    _, alone, together = rig.epochs()[:3]
+    assert alone.members == ("training-0",)
+    assert together.members == ("training-0", "training-1")
+    assert rig.nodes[1].worker_pid() != frozen
+
+
+def test_a_node_that_returns_with_another_address_joins(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000})
+    rig.claim()
+    for index in range(2):
+        rig.start(index)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+
+    rig.nodes[0].kill()
+    rig.start(0, address=99)
+    rig.wait(lambda: len(rig.epochs()) >= 3, "it is back")
+
+    assert rig.epochs()[2].members == ("training-0", "training-1")
+    assert rig.epochs()[2].rendezvous.startswith(f"{rig.subnet}.99:")
+
+
 def test_a_newcomer_joins_at_a_step_boundary_and_no_step_is_lost(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(
         update={"steps": 100_000, "join_s": 1.0, "checkpoint_every_steps": 10_000}
