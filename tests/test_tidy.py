@@ -22,6 +22,7 @@ RUNTIME_FOR_INFRA = {
     "runtime.objects",
     "runtime.registry",
     "runtime.coordination.log",
+    "runtime.coordination.phases",
     "runtime.coordination.ticks",
     "runtime.clouds",
 }

@@ -15,6 +15,7 @@ from runtime.coordination.log import (
     RunEntry,
     epoch_log,
 )
+from runtime.coordination.phases import Phases, read_phases
 from runtime.errors import Missing, Refused
 from runtime.objects import Store
 
@@ -56,6 +57,7 @@ def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunSha
         epoch=len(epochs) - 1 if epochs else None,
         members=epochs[-1].members if epochs else (),
         tokens_per_s=_tokens_per_s(members) if furthest else _number(last, "tokens_per_s"),
+        straggler=next((p.straggler for p in members if p.straggler), ""),
         pool=pool,
         claimed_at=entry.claimed_at,
         why=entry.why,
@@ -66,20 +68,17 @@ def run_detail(view: StackView, run: str, seen: Seen) -> RunDetail:
     """A run with its epochs and metrics; raises Refused if there is no such run."""
     pool, entry = find_run(view, run)
     shape = run_shape(view, pool, entry, seen)
-    epochs = memberships(view.control, run)
+    records = memberships(view.control, run)
+    phases = [*read_phases(view.control, run, len(records))]
+    lines = [_lines(view.checkpoints, run, number) for number in range(len(records))]
+    epochs = tuple(_epochs(records, phases, lines))
+    counting = tuple(history(lines, records))
     return RunDetail(
         **shape.model_dump(),
-        epochs=tuple(
-            EpochShape(
-                epoch=number,
-                members=record.members,
-                resume_step=record.resume_step,
-                at=record.at,
-                why=record.why,
-            )
-            for number, record in enumerate(epochs)
-        ),
-        metrics=tuple(history(view.checkpoints, run, epochs)),
+        epochs=epochs,
+        steps_lost=sum(epoch.steps_lost for epoch in epochs),
+        effective=_effective(lines, counting, phases),
+        metrics=counting,
     )
 
 
@@ -98,14 +97,53 @@ def memberships(control: Store, run: str) -> list[EpochRecord]:
     return [record for record in epoch_log(control, run).read() if record.kind == "epoch"]
 
 
-def history(checkpoints: Store, run: str, epochs: Sequence[EpochRecord]) -> Iterator[Metrics]:
+def history(
+    lines: Sequence[Sequence[Metrics]], records: Sequence[EpochRecord]
+) -> Iterator[Metrics]:
     """Metrics that count: steps that a later epoch took back are left out."""
-    for number in range(len(epochs)):
-        kept_to = min((later.resume_step for later in epochs[number + 1 :]), default=None)
-        for line in _lines(checkpoints, run, number):
+    for number, of_epoch in enumerate(lines):
+        kept_to = min((later.resume_step for later in records[number + 1 :]), default=None)
+        for line in of_epoch:
             step = _integer(line, "step")
             if kept_to is None or step is None or step <= kept_to:
                 yield {**line, "epoch": number}
+
+
+def _epochs(
+    records: Sequence[EpochRecord],
+    phases: Sequence[Phases | None],
+    lines: Sequence[Sequence[Metrics]],
+) -> Iterator[EpochShape]:
+    furthest = 0  # applied before this epoch
+    for number, record in enumerate(records):
+        took = phases[number]
+        yield EpochShape(
+            epoch=number,
+            members=record.members,
+            resume_step=record.resume_step,
+            at=record.at,
+            why=record.why,
+            steps_lost=max(0, furthest - record.resume_step),
+            detect_s=took.detect_s if took else None,
+            agree_s=took.agree_s if took else None,
+            form_s=took.form_s if took else None,
+            fetch_s=took.fetch_s if took else None,
+            first_step_s=took.first_step_s if took else None,
+        )
+        steps = [step for line in lines[number] if (step := _integer(line, "step")) is not None]
+        furthest = max([record.resume_step, *steps])
+
+
+def _effective(
+    lines: Sequence[Sequence[Metrics]],
+    counting: Sequence[Metrics],
+    phases: Sequence[Phases | None],
+) -> float | None:
+    """Time of the steps that count, by that of all steps and all changes but the first epoch's."""
+    kept_s = sum(_number(line, "step_s") or 0.0 for line in counting)
+    all_s = sum(_number(line, "step_s") or 0.0 for of_epoch in lines for line in of_epoch)
+    changes_s = sum(took.lost_s for took in phases[1:] if took is not None)
+    return kept_s / (all_s + changes_s) if kept_s else None
 
 
 def last_metrics(checkpoints: Store, run: str, epochs: int) -> Metrics:

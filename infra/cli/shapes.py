@@ -42,6 +42,7 @@ class RunShape(Shape):
     epoch: int | None = Field(description="Number of the newest membership; null before the first.")
     members: tuple[str, ...] = Field(description="Nodes of that membership in rank order.")
     tokens_per_s: float | None = Field(default=None, description="Over all members.")
+    straggler: str = Field(default="", description="Who holds the others up, if one does.")
     pool: str = Field(description="Pool that trains it.")
     claimed_at: datetime = Field(description="When it was claimed.")
     why: str = Field(default="", description="Reason of its end.")
@@ -55,12 +56,22 @@ class EpochShape(Shape):
     resume_step: int = Field(description="Applied steps that it began with.")
     at: datetime = Field(description="When it was decided.")
     why: str = Field(default="", description="Reason of the change.")
+    steps_lost: int = Field(description="Applied steps that it took back.")
+    detect_s: float | None = Field(description="Silence of a lost node until it was noticed.")
+    agree_s: float | None = Field(description="From the first sign to the epoch's record.")
+    form_s: float | None = Field(description="Until the new group stood.")
+    fetch_s: float | None = Field(description="Until all members had the state.")
+    first_step_s: float | None = Field(description="Until the first step was applied.")
 
 
 class RunDetail(RunShape):
     """A run with all that is known of it."""
 
     epochs: tuple[EpochShape, ...] = Field(description="All memberships, oldest first.")
+    steps_lost: int = Field(description="Applied steps that were taken back, over all epochs.")
+    effective: float | None = Field(
+        description="Share of the training time that went into steps that count."
+    )
     metrics: tuple[dict[str, JsonValue], ...] = Field(
         description="Lines of the metrics files that count, oldest first, each with its `epoch`."
     )

@@ -10,6 +10,7 @@ from infra.cli.shapes import ModelShape, RunDetail, RunShape, StatusShape
 from infra.cli.stack import StackView
 
 MODELS_SHOWN = 20  # newest
+PHASES = ("detect", "agree", "form", "fetch", "first step")  # of a change of membership
 METRICS_SHOWN = 20  # lines of a run's metrics on a screen; --json has all
 
 
@@ -72,14 +73,32 @@ def print_runs(runs: tuple[RunShape, ...], screen: Screen) -> None:
     )
 
 
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
 def print_run(run: RunDetail, screen: Screen) -> None:
     """One run in full, its metrics thinned to a screenful."""
     print_runs((run,), screen)
     screen.table(
         "epochs",
-        ("epoch", "from step", "members", ""),
-        [(str(e.epoch), str(e.resume_step), ", ".join(e.members), e.why) for e in run.epochs],
+        ("epoch", "from step", "members", *(f"{name} s" for name in PHASES), "steps lost", ""),
+        [
+            (
+                str(e.epoch),
+                str(e.resume_step),
+                ", ".join(e.members),
+                *(_seconds(getattr(e, f"{name.replace(' ', '_')}_s")) for name in PHASES),
+                str(e.steps_lost),
+                e.why,
+            )
+            for e in run.epochs
+        ],
     )
+    if run.straggler:
+        screen.line(run.straggler)
+    if run.effective is not None:
+        screen.line(f"{run.effective:.1%} of the time went into steps that count")
     every = max(1, len(run.metrics) // METRICS_SHOWN)
     names = sorted({name for line in run.metrics for name in line} - {"epoch"})
     screen.table(

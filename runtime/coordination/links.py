@@ -138,6 +138,7 @@ class Links:
     def _serve(self, connection: socket.socket, is_dialer: bool, boot_id: str = "") -> None:
         """Until the link ends."""
         channel: Channel | None = None
+        silent_s = 0.0
         try:
             connection.settimeout(LINK_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -152,10 +153,12 @@ class Links:
                         self._dialing.discard(boot_id)
         except (AtollError, ValidationError, OSError) as fault:
             log.debug("link ended: %s", fault)
+            if isinstance(fault.__cause__, TimeoutError):
+                silent_s = self._watchdog_s
         finally:
             connection.close()
             if channel is not None:
-                self._forget(channel)
+                self._forget(channel, silent_s)
 
     def _take(self, channel: Channel, frame: Told | Decided) -> None:
         if isinstance(frame, Decided):
@@ -165,10 +168,10 @@ class Links:
             self._open[channel] = (frame.status.node, frame.status.boot_id)
         self._hear(Heard(frame.status))
 
-    def _forget(self, channel: Channel) -> None:
+    def _forget(self, channel: Channel, silent_s: float) -> None:
         channel.close()
         with self._lock:
             peer = self._open.pop(channel, None)
             is_last = peer is not None and peer not in self._open.values()
         if peer is not None and is_last and not self._closed.is_set():
-            self._hear(Lost(*peer))
+            self._hear(Lost(*peer, silent_s))

@@ -86,6 +86,7 @@ class Presence(BaseModel):
     steps: int = 0
     loss: float | None = None
     tokens_per_s: float | None = None
+    straggler: str = ""  # who is slow in its epoch, as the first member sees it
     model: str | None = None  # digest that a replica serves
     devices: int = 0
     boot_failures: int = 0

@@ -67,6 +67,7 @@ class Lost:
 
     node: str
     boot_id: str
+    silent_s: float = 0.0  # it said nothing for so long; 0 if its end was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Abort:
     """Tell the worker that this epoch is over: it may hang in a collective."""
 
     epoch: int
+    why: str
+    silent_s: float  # of the peer that was lost, if it was silence that told
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Member:
     epochs: tuple[EpochRecord, ...] = ()
     peers: dict[str, Status] = field(default_factory=dict)
     _heard_s: dict[str, float] = field(default_factory=dict)
+    _silent_s: dict[str, float] = field(default_factory=dict)  # of peers that are lost
     _told: Status | None = None
     _aborted: int = NO_STATE
     _paused: tuple[int, tuple[str, ...]] = (NO_STATE, ())
@@ -172,10 +176,11 @@ class Member:
                 self.step = step
             case Heard(status=status):
                 self.peers[status.node] = status
+                self._silent_s.pop(status.node, None)
                 self._heard_s[status.node] = now_s
-            case Lost(node=node, boot_id=boot_id):
+            case Lost(node=node, boot_id=boot_id, silent_s=silent_s):
                 if node in self.peers and self.peers[node].boot_id == boot_id:
-                    del self.peers[node]
+                    self._drop(node, silent_s)
             case Read(epochs=epochs) if len(epochs) > len(self.epochs):
                 self.epochs = epochs
             case _:
@@ -202,8 +207,13 @@ class Member:
 
     def _drop_silent(self, now_s: float) -> None:
         for node in [*self.peers]:
-            if now_s - self._heard_s[node] > self.rules.watchdog_s:
-                del self.peers[node]
+            silent_s = now_s - self._heard_s[node]
+            if silent_s > self.rules.watchdog_s:
+                self._drop(node, silent_s)
+
+    def _drop(self, node: str, silent_s: float) -> None:
+        del self.peers[node]
+        self._silent_s[node] = silent_s
 
     def _follow(self, now_s: float) -> list[Action]:
         """What the state of things asks for."""
@@ -213,9 +223,9 @@ class Member:
             case "joining":
                 return self._decide(now_s)
             case "training" if len(self.epochs) - 1 > self.epoch:
-                return self._abort()  # decided without this node, which was thought dead
-            case "training" if any(self._has_left(node) for node in self._last):
-                return self._abort()
+                return self._abort(f"epoch {len(self.epochs) - 1} was decided without this node")
+            case "training" if gone := [node for node in self._last if self._has_left(node)]:
+                return self._abort(f"{gone[0]} has left", self._silent_s.get(gone[0], 0.0))
             case "training" if self.node == self._last[0]:
                 return self._pause()
             case "finishing" if len(self.epochs) > self.seen or self._has_left(self._last[0]):
@@ -252,11 +262,11 @@ class Member:
         self.step = record.resume_step
         return [TakeUp(number, record)]
 
-    def _abort(self) -> list[Action]:
+    def _abort(self, why: str, silent_s: float = 0.0) -> list[Action]:
         if self._aborted == self.epoch:
             return []
         self._aborted = self.epoch
-        return [Abort(self.epoch)]
+        return [Abort(self.epoch, why, silent_s)]
 
     def _pause(self) -> list[Action]:
         ready = {

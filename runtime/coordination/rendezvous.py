@@ -14,6 +14,7 @@ from runtime.coordination.log import (
     store_now,
 )
 from runtime.coordination.next_epoch import Propose, rendezvous
+from runtime.coordination.phases import Phases, write_phases
 from runtime.limits import ALIVE_S
 from runtime.objects import Store
 
@@ -73,6 +74,10 @@ class Rendezvous:
             at=at,
         )
         return record if self._log.append_at(decision.number, record) else None
+
+    def note(self, epoch: int, phases: Phases) -> None:
+        """Keep what forming an epoch cost, by its first member; from any thread."""
+        write_phases(self._control, self.run, epoch, phases)
 
     def close(self, why: str) -> None:
         """End the epochs of a run whose end the pool's log tells; a lost race is no matter."""

@@ -3,15 +3,17 @@
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from runtime.limits import CHILD_STOP_S
-from runtime.train.protocol import EVENTS, Command, Event
+from runtime.train.protocol import EVENTS, OUT_OF_MEMORY, Command, Event
 
 # Tensors of a few MiB come and go in every step; given back to the kernel each time, they cost
 # page faults (measured: 10 % of a step).
@@ -25,6 +27,7 @@ class Died:
     """The worker ended without being told to."""
 
     status: int
+    why: str = ""  # if the kernel tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Child:
 
     def __init__(self, inbox: "queue.SimpleQueue[object]") -> None:
         self._inbox = inbox
+        self._oom_kills = _oom_kills()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "runtime.train.worker"],
             stdin=subprocess.PIPE,
@@ -82,7 +86,21 @@ class Child:
                 self._put(EVENTS.validate_json(line))
             except ValidationError as fault:  # a line cut by its death
                 log.warning("worker %d said what is no event: %s", self.pid, fault)
-        self._put(Died(status=self._process.wait()))
+        status = self._process.wait()
+        is_oom = status == -signal.SIGKILL and _oom_kills() > self._oom_kills
+        self._put(Died(status=status, why=OUT_OF_MEMORY if is_oom else ""))
 
     def _put(self, event: Event | Died) -> None:
         self._inbox.put(Said(self.pid, event))
+
+
+def _oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory since it booted, in any cgroup.
+
+    Of the whole machine: another's death at the same time as a kill -9 of ours would mislead.
+    """
+    for line in Path("/proc/vmstat").read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    return 0

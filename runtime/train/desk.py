@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from runtime import checkpoint
 from runtime.coordination.log import EpochRecord, Presence
 from runtime.coordination.next_epoch import End, Propose, is_stuck
+from runtime.coordination.phases import Phases
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.errors import AtollError, Unavailable
 from runtime.objects import Store
@@ -67,6 +68,7 @@ class Desk:
         self._inbox = inbox
         self._reading = threading.Lock()
         self._writing = threading.Lock()
+        self._noting = threading.Lock()
 
     def look(self, *, at_peers: bool) -> None:
         """Ask what others have decided, unless that is being asked."""
@@ -75,6 +77,10 @@ class Desk:
     def propose(self, proposal: Propose) -> None:
         """Try to write an epoch, unless one is being written."""
         self._start(self._writing, lambda: self._propose(proposal))
+
+    def note(self, epoch: int, phases: Phases) -> None:
+        """Keep what a change of membership cost; lost if the store is away, or busy with one."""
+        self._start(self._noting, lambda: self._reader.note(epoch, phases))
 
     def _start(self, busy: threading.Lock, call: Callable[[], object]) -> None:
         if not busy.acquire(blocking=False):
@@ -90,7 +96,8 @@ class Desk:
                 answer = Hopeless(End("failed", str(fault)))
             finally:
                 busy.release()
-            self._inbox.put(answer)
+            if answer is not None:
+                self._inbox.put(answer)
 
         threading.Thread(target=work, name="desk", daemon=True).start()
 

@@ -22,16 +22,19 @@ from torch.optim import AdamW
 from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
+from runtime.train.alike import compare
 from runtime.train.data import Data
 from runtime.train.evaluate import LAST_SAMPLES, QUICK_SAMPLES, Held, evaluate
 from runtime.train.metrics import Lines
 from runtime.train.optimizer import apply, learning_rate
 from runtime.train.order import chunks, sample_of, share
-from runtime.train.protocol import Done, Event, Failed, Paused, Stepped
+from runtime.train.pace import Pace
+from runtime.train.protocol import Done, Event, Failed, Paused, Slow, Stepped
 from runtime.train.state import tensors_of
 from runtime.train.strategy import Strategy
 
 PACE_STEPS = 20  # tokens/s are told over the last so many steps
+COMPARE_STEPS = 100  # all members' weights are compared so often, and before each commit
 SAY_S = 0.2  # at most this often: presence is written far less often
 
 
@@ -80,6 +83,8 @@ class Training:
     _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
     _said_s: float = float("-inf")
     _loss: float = math.nan
+    _pace: Pace = field(default_factory=Pace)
+    _straggler: int | None = None  # as was told last
 
     def run(self) -> Failed | Paused | Done:
         """Train to the last step, a pause or a failure, and return which; raises PeerLost."""
@@ -91,7 +96,10 @@ class Training:
             is_last = self.step == self.spec.steps
             if self.step % self.spec.validate_every_steps == 0 and not is_last:
                 self._log_held(self._evaluate(QUICK_SAMPLES))
-            if self.step % self.spec.checkpoint_every_steps == 0 and not is_last:
+            is_commit = self.step % self.spec.checkpoint_every_steps == 0
+            if is_commit or is_last or self.step % COMPARE_STEPS == 0:
+                compare(self.strategy, tensors_of(self.model, self.optimizer), self.step)
+            if is_commit and not is_last:
                 self._commit()
             if pause and not is_last:
                 return Paused(epoch=self.epoch, step=self.step)
@@ -112,6 +120,7 @@ class Training:
             for at in share(spec.global_batch, strategy.rank, strategy.world_size)
         ]
         parts = chunks(mine, spec.micro_batch)
+        began_s = self.clock.seconds()
         loss_here = 0.0
         for number, part in enumerate(parts, start=1):
             tokens_BT, targets_BT = self.data.train.batch(part)
@@ -120,14 +129,17 @@ class Training:
             loss = nats / (spec.global_batch * spec.sequence_tokens)
             strategy.backward(loss, is_last=number == len(parts))
             loss_here += loss.item()
+        compute_s = [0.0] * strategy.world_size
+        compute_s[strategy.rank] = self.clock.seconds() - began_s
         strategy.finish()
-        wish = float(self.shall_pause())
-        totals = strategy.sum(torch.tensor([loss_here, wish], dtype=torch.float64))
-        self._loss, wishes = totals.tolist()
+        mine_told = [loss_here, float(self.shall_pause()), *compute_s]
+        totals = strategy.sum(torch.tensor(mine_told, dtype=torch.float64))
+        self._loss, wishes, *all_compute_s = totals.tolist()
         if math.isfinite(self._loss):
             apply(self.model, self.optimizer, self.step, spec)
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
+            self._tell_straggler(all_compute_s)
         return bool(wishes > 0)
 
     def _log_step(self, bytes_sent: int) -> None:
@@ -152,6 +164,14 @@ class Training:
                 epoch=self.epoch, step=self.step, loss=self._loss, tokens_per_s=tokens_per_s
             )
             self.say(stepped)
+
+    def _tell_straggler(self, compute_s: list[float]) -> None:
+        self._pace.add(compute_s)
+        found = self._pace.straggler()
+        rank, ratio = found or (None, 1.0)
+        if self.first is not None and rank != self._straggler:
+            self.say(Slow(rank=rank, ratio=ratio))
+        self._straggler = rank
 
     def _commit(self) -> None:
         if self.first is None:

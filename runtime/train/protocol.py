@@ -10,6 +10,8 @@ from pydantic import Field, TypeAdapter
 from runtime.lines import Line
 from runtime.node_spec import StoreUrls, TrainSpec
 
+OUT_OF_MEMORY = "out of memory: use a smaller training.micro_batch or model, or a larger machine"
+
 
 class Work(Line):
     """First command: the run to work on."""
@@ -98,6 +100,14 @@ class Noted(Line):
     why: str
 
 
+class Slow(Line):
+    """One member computes longer than the others, step after step; None: not any more."""
+
+    event: Literal["slow"] = "slow"
+    rank: int | None
+    ratio: float  # of its time before the collective to the median's
+
+
 class Broken(Line):
     """A peer was lost, or the group could not be formed: the next epoch, please."""
 
@@ -133,7 +143,7 @@ class Failed(Line):
 
 
 Command = Work | Epoch | Pause | Abort | Ping
-Event = Imported | Ready | Pong | Formed | Stepped | Noted | Broken | Paused | Done | Failed
+Event = Imported | Ready | Pong | Formed | Stepped | Slow | Noted | Broken | Paused | Done | Failed
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="op")])
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -24,6 +24,7 @@ from runtime.coordination.next_epoch import (
     Rules,
     Wait,
 )
+from runtime.coordination.phases import Stopwatch
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.errors import Unavailable
 from runtime.limits import HEARTBEAT_S, POLL_LOG_S, RESTART_S, RESTART_S_MAX
@@ -80,6 +81,7 @@ class Session:
         self._crashes = 0  # without a step in between
         self._restart_s: float | None = None  # when a new worker is due
         self._pong_s = clock()
+        self._stopwatch = Stopwatch()
         self._is_over = False
 
     def work(self) -> None:
@@ -93,7 +95,7 @@ class Session:
                 self._keep_time()
         finally:
             self._links.close()
-            self._node.heart.say(link="")
+            self._node.heart.say(link="", straggler="")
             self._child.stop()
 
     def _open_rendezvous(self) -> Rendezvous:
@@ -154,15 +156,23 @@ class Session:
                 self._handle(membership.Ready())
             case protocol.Pong():
                 self._pong_s = self._clock()
+            case protocol.Formed(fetched=False):
+                self._stopwatch.formed_s = self._clock()
+            case protocol.Formed():
+                self._stopwatch.fetched_s = self._clock()
             case protocol.Stepped():
                 self._crashes = 0
+                self._time_first_step(event.epoch)
                 self._node.heart.say(
                     step=event.step, loss=event.loss, tokens_per_s=event.tokens_per_s
                 )
+            case protocol.Slow(rank=rank, ratio=ratio):
+                self._tell_straggler(rank, ratio)
             case protocol.Noted():
                 log.warning("worker: %s", event.why or "mended")
                 self._node.heart.say(why=event.why)
             case protocol.Broken() | protocol.Paused():
+                self._stopwatch.sign(self._clock())
                 self._handle(membership.Left(event.epoch, event.step))
             case protocol.Done():
                 self._handle(membership.Finished(event.epoch, event.step))
@@ -175,6 +185,12 @@ class Session:
                 self._bury(event)
             case _:
                 pass
+
+    def _tell_straggler(self, rank: int | None, ratio: float) -> None:
+        members = self._member.epochs[-1].members
+        told = "" if rank is None else f"{members[rank]} computes {ratio:.1f} times as long"
+        log.warning("%s", told or "no member is slow any more")
+        self._node.heart.say(straggler=told)
 
     def _learn(self, number: int, record: EpochRecord) -> None:
         known = self._member.epochs
@@ -232,8 +248,9 @@ class Session:
                 self._node.heart.say(state=status.state)
             case membership.TakeUp():
                 self._take_up(action)
-            case membership.Abort(epoch=epoch):
-                log.warning("epoch %d is over", epoch)
+            case membership.Abort(epoch=epoch, why=why, silent_s=silent_s):
+                log.warning("epoch %d is over: %s", epoch, why)
+                self._stopwatch.sign(self._clock(), silent_s)
                 self._child.send(protocol.Abort(number=epoch))
             case membership.Pause(newcomers=newcomers):
                 log.info("pause for %s", ", ".join(newcomers))
@@ -259,12 +276,20 @@ class Session:
         log.info("epoch %d: rank %d of %d, from step %d", number, order.rank, order.world_size,
                  record.resume_step)  # fmt: skip
         self._pong_s = self._clock()
-        self._node.heart.say(epoch=number, step=record.resume_step, why="")
+        self._stopwatch.take_up(self._pong_s)
+        self._node.heart.say(epoch=number, step=record.resume_step, why="", straggler="")
+
+    def _time_first_step(self, epoch: int) -> None:
+        phases = self._stopwatch.first_step(self._clock())
+        if phases is not None and self._node.spec.node == self._member.epochs[epoch].members[0]:
+            log.info("epoch %d: %s", epoch, phases)
+            self._desk.note(epoch, phases)
 
     def _bury(self, died: Died) -> None:
         self._handle(membership.Died())
         self._crashes += 1
-        why = f"the worker of {self._node.spec.node} ended with status {died.status}"
+        told = died.why or f"status {died.status}"
+        why = f"the worker of {self._node.spec.node} ended: {told}"
         log.error("%s", why)
         if self._crashes < CRASHES_MAX:
             pause_s = min(RESTART_S * 2 ** (self._crashes - 1), RESTART_S_MAX)

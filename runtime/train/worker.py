@@ -33,6 +33,7 @@ from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.protocol import (
     COMMANDS,
+    OUT_OF_MEMORY,
     Abort,
     Broken,
     Epoch,
@@ -48,11 +49,12 @@ from runtime.train.protocol import (
     Work,
 )
 from runtime.train.state import copy_in, set_step, tensors_of, to_shards
-from runtime.train.strategy import PeerLost, Strategy
+from runtime.train.strategy import Diverged, PeerLost, Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
 from runtime.train.text import read_corpus
 
+MEMORY_ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is one of the latter
 STATE_KEY = "state"  # in the epoch's store: where the state is served
 
 log = logging.getLogger("worker")
@@ -151,9 +153,13 @@ class Worker:
                 first=first,
             )
             outcome: Event = training.run()
+        except MEMORY_ERRORS as fault:
+            if not is_out_of_memory(fault):
+                raise
+            outcome = Failed(why=f"{OUT_OF_MEMORY} ({str(fault).splitlines()[0]})")
         except (PeerLost, Unavailable) as fault:
             if training is not None:
-                self._step = training.step
+                self._step = NO_STATE if isinstance(fault, Diverged) else training.step
             log.warning("epoch %d broken at step %d: %s", epoch.number, self._step, fault)
             outcome = Broken(epoch=epoch.number, step=self._step, why=str(fault))
         else:
@@ -282,6 +288,11 @@ class Worker:
             ),
             export_to=self._epoch_folder(epoch) / "model",
         )
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Torch says so by a class of its own on a GPU, in words on a CPU."""
+    return isinstance(fault, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(fault)
 
 
 def shape_of(spec: TrainSpec) -> DecoderShape:

@@ -46,3 +46,7 @@ class Strategy(Protocol):
 
 class PeerLost(Exception):
     """A collective failed: a member died or was cut off. The step was not applied."""
+
+
+class Diverged(PeerLost):
+    """The members' weights are not the same any more, and this member's may be the wrong ones."""

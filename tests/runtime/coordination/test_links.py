@@ -136,7 +136,9 @@ def test_a_silent_peer_is_lost_after_the_watchdogs_time(start: Start) -> None:
     channel.send(b'{"kind": "status", "status": %s}' % silent.model_dump_json().encode())
     one.hears(silent)
 
-    assert one.wait_for(lambda news: isinstance(news, Lost)) == Lost("t-1", "b1")
+    lost = one.wait_for(lambda news: isinstance(news, Lost))
+
+    assert lost == Lost("t-1", "b1", silent_s=WATCHDOG_S)
 
 
 def test_a_node_that_returns_is_another_boot_and_the_old_ones_end_is_told_apart(

@@ -259,13 +259,10 @@ def test_all_who_are_ready_propose_the_same_members_and_only_ready_ones(
         assert set(held) <= {max((steps[at] for at in ready if at in members), default=NO_STATE)}
 
 
-SEEDS_A_RUN = 60
-
-
-@pytest.mark.parametrize("share", range(2))
-def test_whatever_strikes_there_is_one_history_and_the_run_goes_on(seed: int, share: int) -> None:
-    for number in range(SEEDS_A_RUN):
-        draw = Random(f"{seed} {share} {number}")
+def shake_some(seed: int, times: int) -> None:
+    """Blows on pools of all sizes: one history, whatever strikes, and in peace the run goes on."""
+    for number in range(times):
+        draw = Random(f"{seed} {number}")
         nodes = draw.randrange(2, 8)
         at = draw.randrange(1 << 32)
 
@@ -276,3 +273,13 @@ def test_whatever_strikes_there_is_one_history_and_the_run_goes_on(seed: int, sh
         assert not sim.is_over, f"shake({at}): {sim.history[-1]}"
         assert len(sim.log[-1].members) == nodes, f"shake({at}): {sim.history[-5:]}"
         assert max(sim.lineage()) > before, f"shake({at}): no step in peace"
+
+
+def test_whatever_strikes_there_is_one_history_and_the_run_goes_on(seed: int) -> None:
+    shake_some(seed, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(2))
+def test_whatever_strikes_often_there_is_one_history(seed: int, share: int) -> None:
+    shake_some(seed + share, 150)
