@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 
@@ -20,13 +20,13 @@ Api = FakeAws | FakeGcp | FakeAzure  # reached by HTTP, with tokens and limits
 Fake = Api | FakeLocal
 
 SECRET = "sk-a-secret-that-nobody-shall-see"
-APIS = {"aws": FakeAws, "gcp": FakeGcp, "azure": FakeAzure}
+APIS: dict[str, Callable[[], Api]] = {"aws": FakeAws, "gcp": FakeGcp, "azure": FakeAzure}
 
 
 @pytest.fixture(params=[*APIS, "local"])
 def fake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fake]:
     """One of the four, and what it needs to stand."""
-    fake = FakeLocal(tmp_path) if request.param == "local" else APIS[request.param]()
+    fake: Fake = FakeLocal(tmp_path) if request.param == "local" else APIS[request.param]()
     yield fake
     fake.close()
 

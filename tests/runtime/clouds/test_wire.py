@@ -1,0 +1,107 @@
+"""Requests that end: in time, within bounds, and without going astray."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from runtime.clouds.wire import Request, send
+from runtime.errors import Unavailable
+from runtime.limits import ANSWER_BYTES_MAX
+
+Serve = Callable[[Callable[[socket.socket], None]], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Make a server that talks to each connection by a function; its URL."""
+    listeners: list[socket.socket] = []
+
+    def start(talk: Callable[[socket.socket], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        with suppress(OSError):
+                            talk(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/a?b=c"
+
+    yield start
+    for listener in listeners:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def drip(head: bytes) -> Callable[[socket.socket], None]:
+    """Send a head, then a byte at a time, for ever."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)  # a slow server is what this is about
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_a_server_that_drips_is_given_up_in_time(serve: Serve, head: bytes) -> None:
+    begin = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        send(Request(method="GET", url=serve(drip(head))), within_s=0.4)
+
+    assert time.monotonic() - begin < 5.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1),
+    ],
+)
+def test_an_answer_that_is_none_is_unavailable(serve: Serve, answer: bytes) -> None:
+    with pytest.raises(Unavailable, match="GET http://127"):
+        send(Request(method="GET", url=serve(lambda c: c.sendall(answer))), within_s=5.0)
+
+
+def test_a_redirect_is_not_followed_and_the_environments_proxy_not_asked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    url = serve(lambda c: c.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\n\r\n"))
+
+    reply = send(Request(method="GET", url=url), within_s=5.0)
+
+    assert reply.status == 302
+    assert not reply.is_good
+
+
+def test_a_fault_does_not_show_the_query(serve: Serve) -> None:
+    with pytest.raises(Unavailable) as fault:
+        send(Request(method="GET", url=serve(lambda _: None)), within_s=5.0)
+
+    assert "b=c" not in str(fault.value)
