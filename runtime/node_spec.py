@@ -4,10 +4,10 @@ Pure: no clock, no environment. Secrets never stand here, only hashes and refere
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -186,6 +186,16 @@ class NodeTemplate(Strict):
     aws: AwsPlace | None = None
     gcp: GcpPlace | None = None
     azure: AzurePlace | None = None
+
+    @model_validator(mode="after")
+    def _own_cloud_only(self) -> Self:
+        places = {"aws": self.aws, "gcp": self.gcp, "azure": self.azure}
+        for name, place in places.items():
+            if place is not None and name != self.cloud:
+                raise ValueError(
+                    f"{name}: found a block; allowed on cloud {name}, not {self.cloud}"
+                )
+        return self
 
     @property
     def role(self) -> Literal["training", "replica", "gateway"]:

@@ -76,6 +76,7 @@ class CloudServer:
 
     def __init__(self, answer: Callable[[Asked], Answered], now: Callable[[], datetime]) -> None:
         self.weather = Weather.WELL
+        self.away_at: int | None = None  # number of the one request that gets no answer
         self.asked: list[Asked] = []
         self._answer = answer
         self._now = now
@@ -128,6 +129,8 @@ class CloudServer:
         return Handler
 
     def _weathered(self, asked: Asked) -> Answered | None:
+        if len(self.asked) - 1 == self.away_at:
+            return None
         match self.weather:
             case Weather.AWAY:
                 return None

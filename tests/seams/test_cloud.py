@@ -196,6 +196,25 @@ def test_a_service_in_bad_weather_is_asked_again_and_then_unavailable(
     assert len(api.services.asked) == 2 * CONTROL_TRIES
 
 
+@pytest.mark.parametrize("server", ["metadata", "services"])
+def test_whichever_request_of_an_order_is_lost_it_is_carried_out(api: Api, server: str) -> None:
+    for number in range(20):
+        api.expire_tokens()
+        own = api.metadata if server == "metadata" else api.services
+        begin = len(own.asked)
+        own.away_at = begin + number
+
+        size = 3 + number % 2
+        api.cloud.set_size(size)
+        secret = api.cloud.secret(api.put_secret(SECRET))
+
+        assert api.size == size
+        assert secret.get_secret_value() == SECRET
+        if len(own.asked) <= begin + number:
+            break  # there was no such request any more: all were lost once
+    assert 0 < number < 19
+
+
 def test_a_token_is_fetched_once_and_used_again(api: Api) -> None:
     api.cloud.set_size(3)
     fetched = len(api.metadata.asked)

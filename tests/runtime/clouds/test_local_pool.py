@@ -71,11 +71,6 @@ def test_a_node_reaches_its_own_pool(peer: Peer) -> None:
     assert peer.heard == [b'{"op":"size","size":0}\n']
 
 
-def test_a_node_file_that_does_not_say_where_in_its_cloud_is_refused() -> None:
-    with pytest.raises(Refused, match="aws"):
-        cloud_of(node_spec("00000000", "aws"))
-
-
 def test_without_a_keeper_it_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="keeper"):
         LocalPool(secrets.token_hex(4), "training").describe()

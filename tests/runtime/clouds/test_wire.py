@@ -1,10 +1,14 @@
 """Requests that end: in time, within bounds, and without going astray."""
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -12,15 +16,21 @@ from runtime.clouds.wire import Request, send
 from runtime.errors import Unavailable
 from runtime.limits import ANSWER_BYTES_MAX
 
-Serve = Callable[[Callable[[socket.socket], None]], str]
+Talk = Callable[[socket.socket], None]
+
+
+class Serve(Protocol):
+    """Makes a server that talks to each connection by a function; its URL."""
+
+    def __call__(self, talk: Talk, *, is_read: bool = True) -> str: ...
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Make a server that talks to each connection by a function; its URL."""
+    """Makes servers, and ends them."""
     listeners: list[socket.socket] = []
 
-    def start(talk: Callable[[socket.socket], None]) -> str:
+    def start(talk: Talk, *, is_read: bool = True) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
 
@@ -28,10 +38,10 @@ def serve() -> Iterator[Serve]:
             with suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
-                    with connection:
-                        connection.recv(1 << 16)
-                        with suppress(OSError):
-                            talk(connection)
+                    with connection, suppress(OSError):
+                        if is_read:
+                            connection.recv(1 << 16)
+                        talk(connection)
 
         threading.Thread(target=accept, daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}/a?b=c"
@@ -43,7 +53,7 @@ def serve() -> Iterator[Serve]:
         listener.close()
 
 
-def drip(head: bytes) -> Callable[[socket.socket], None]:
+def drip(head: bytes) -> Talk:
     """Send a head, then a byte at a time, for ever."""
 
     def talk(connection: socket.socket) -> None:
@@ -85,6 +95,66 @@ def test_a_server_that_drips_is_given_up_in_time(serve: Serve, head: bytes) -> N
 def test_an_answer_that_is_none_is_unavailable(serve: Serve, answer: bytes) -> None:
     with pytest.raises(Unavailable, match="GET http://127"):
         send(Request(method="GET", url=serve(lambda c: c.sendall(answer))), within_s=5.0)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of 127.0.0.1, signed by itself; the key is in the same file."""
+    file = tmp_path / "certificate.pem"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1"
+    words += " -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *words.split(), "-out", str(file), "-keyout", str(tmp_path / "key.pem")],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(file.read_text() + (tmp_path / "key.pem").read_text())
+    return file
+
+
+def over_tls(certificate: Path, talk: Talk) -> Talk:
+    """The same talk, with a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def wrapped(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(1 << 16)
+            talk(secured)
+
+    return wrapped
+
+
+def test_a_service_whose_certificate_nobody_vouches_for_is_not_talked_to(
+    serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    def talk(connection: socket.socket) -> None:
+        heard.append(good)
+        connection.sendall(good)
+
+    url = serve(over_tls(certificate, talk), is_read=False).replace("http:", "https:")
+    with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        send(Request(method="GET", url=url), within_s=5.0)
+    assert heard == []
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert send(Request(method="GET", url=url), within_s=5.0).body == b"ok"
+
+
+def test_a_service_that_drips_over_tls_is_given_up_in_time(
+    serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    url = serve(over_tls(certificate, drip(b"HTTP/1.1 200 OK\r\nX-Long: ")), is_read=False)
+    begin = time.monotonic()
+
+    with pytest.raises(Unavailable):
+        send(Request(method="GET", url=url.replace("http:", "https:")), within_s=0.5)
+
+    assert time.monotonic() - begin < 5.0
 
 
 def test_a_redirect_is_not_followed_and_the_environments_proxy_not_asked(
