@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError
 
 from runtime.clouds.cloud import REAL, Identity, Notice, Surroundings, notice_until
 from runtime.clouds.expiring import Expiring
@@ -43,14 +43,14 @@ log = logging.getLogger(__name__)
 
 class _Action(Answer):
     action: str
-    time: datetime
+    time: AwareDatetime
 
 
 class _Keys(Answer):
     access_key_id: str = Field(alias="AccessKeyId")
     secret_access_key: SecretStr = Field(alias="SecretAccessKey")
     token: SecretStr = Field(alias="Token")
-    expiration: datetime = Field(alias="Expiration")
+    expiration: AwareDatetime = Field(alias="Expiration")
 
 
 class _Document(Answer):
@@ -97,10 +97,10 @@ class AwsCloud:
             return None
         try:
             action = _Action.model_validate_json(reply.body)
-            left_s = (action.time - (reply.at or self._around.now())).total_seconds()
-        except (ValidationError, TypeError):  # TypeError: a time without a zone
+        except ValidationError:
             raise Unavailable("metadata: spot/instance-action: found no action, time") from None
         # By the server's clock on both sides, so that this machine's may be wrong by hours.
+        left_s = (action.time - (reply.at or self._around.now())).total_seconds()
         return notice_until("reclaim", left_s, self._around.now(), why=f"spot {action.action}")
 
     def release(self, notice: Notice) -> None:

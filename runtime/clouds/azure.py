@@ -6,7 +6,6 @@ Not covered: sovereign clouds (other addresses), and machines outside a virtual 
 import logging
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 from pydantic import Field, SecretStr, ValidationError
@@ -14,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from runtime.clouds.cloud import REAL, Identity, Notice, NoticeKind, Surroundings, notice_until
 from runtime.clouds.expiring import Expiring
 from runtime.clouds.orders import Answer, Meaning, Order, Understood, carry_out
-from runtime.clouds.wire import Reply, Request, send
+from runtime.clouds.wire import Reply, Request, http_time, send
 from runtime.errors import Corrupt, Refused, Unavailable
 from runtime.limits import METADATA_S
 from runtime.node_spec import AzurePlace
@@ -28,6 +27,7 @@ INSTANCE = "instance/compute?api-version=2021-02-01"
 IDENTITY_VERSION = "2018-02-01"
 SCALE_SETS_VERSION = "2024-11-01"
 VAULT_VERSION = "7.4"
+EXPIRES_MAX = 1 << 36  # seconds since 1970: beyond it `datetime` ends
 # Freeze is none: the machine pauses for seconds and goes on.
 KINDS: dict[str, NoticeKind] = {
     "Preempt": "reclaim",
@@ -66,7 +66,7 @@ class _Compute(Answer):
 
 class _Token(Answer):
     access_token: SecretStr
-    expires_on: int
+    expires_on: int = Field(ge=0, le=EXPIRES_MAX)
 
 
 class _Sku(Answer):
@@ -196,13 +196,12 @@ class AzureCloud:
         # One that has rebooted still sees the event for minutes, and must not leave again.
         if kind == "maintenance" and event.status != "Scheduled":
             return None
-        try:
-            left_s = 0.0  # no time is told once it has started
-            if event.not_before:
-                starts = parsedate_to_datetime(event.not_before).replace(tzinfo=UTC)
-                left_s = (starts - (reply.at or self._around.now())).total_seconds()
-        except ValueError:
-            raise Unavailable("metadata: scheduledevents: found a time that is none") from None
+        left_s = 0.0  # no time is told once it has started
+        if event.not_before:
+            starts = http_time(event.not_before)
+            if starts is None:
+                raise Unavailable("metadata: scheduledevents: found a time that is none")
+            left_s = (starts - (reply.at or self._around.now())).total_seconds()
         why = f"{event.kind} {event.description}".strip()
         return notice_until(kind, left_s, self._around.now(), why=why, event=event.event)
 

@@ -47,6 +47,7 @@ class Surroundings:
     chance: Callable[[], float] = random.random  # in [0, 1)
 
 
+LEFT_S_MAX = 10.0 * 365 * 86400  # nobody means more, and `datetime` ends somewhere
 REAL = Surroundings()
 
 
@@ -90,7 +91,7 @@ def notice_until(
     kind: NoticeKind, left_s: float, now: datetime, *, why: str, event: str = ""
 ) -> Notice:
     """A notice with so much time left; none is left once the deadline has passed."""
-    left_s = max(left_s, 0.0)
+    left_s = min(max(left_s, 0.0), LEFT_S_MAX)
     return Notice(
         kind=kind, deadline=now + timedelta(seconds=left_s), left_s=left_s, why=why, event=event
     )

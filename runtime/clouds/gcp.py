@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from runtime.clouds.cloud import REAL, Identity, Notice, NoticeKind, Surroundings, notice_until
 from runtime.clouds.expiring import Expiring
@@ -34,7 +34,7 @@ LIMITED = {"rateLimitExceeded", "userRateLimitExceeded"}  # told with status 403
 
 class _Token(Answer):
     access_token: SecretStr
-    expires_in: int
+    expires_in: int = Field(ge=0, le=1 << 30)
 
 
 class _Payload(Answer):

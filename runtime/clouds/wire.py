@@ -45,15 +45,20 @@ class Reply:
     @property
     def at(self) -> datetime | None:
         """The server's own time; None if it tells none."""
-        try:
-            told = parsedate_to_datetime(self.headers.get("date", ""))
-        except ValueError:
-            return None
-        return told if told.tzinfo else told.replace(tzinfo=UTC)
+        return http_time(self.headers.get("date", ""))
 
     def text(self) -> str:
         """The body as text, whatever it is."""
         return self.body.decode("utf-8", "replace")
+
+
+def http_time(text: str) -> datetime | None:
+    """A time as HTTP writes it; None if it is none."""
+    try:
+        told = parsedate_to_datetime(text)
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def send(request: Request, *, within_s: float) -> Reply:
@@ -77,7 +82,8 @@ def send(request: Request, *, within_s: float) -> Reply:
         finally:
             limit.cancel()
     except (OSError, HTTPException, ValueError) as fault:
-        why = str(fault) or type(fault).__name__
+        # A ValueError would show the header that can't be sent, which may be a token.
+        why = (str(fault) if isinstance(fault, OSError) else "") or type(fault).__name__
         raise Unavailable(f"{request.method} {_shown(request.url)}: no answer: {why}") from None
     finally:
         connection.close()

@@ -78,7 +78,7 @@ class CloudServer:
         self.weather = Weather.WELL
         self.away_at: int | None = None  # number of the one request that gets no answer
         self.asked: list[Asked] = []
-        self._answer = answer
+        self.answer = answer
         self._now = now
         self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -142,4 +142,4 @@ class CloudServer:
             case Weather.GARBLED:
                 return Answered(body='{"action": \x00', headers={"Metadata-Flavor": "Google"})
             case Weather.WELL:
-                return self._answer(asked)
+                return self.answer(asked)

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -168,6 +169,16 @@ def test_a_redirect_is_not_followed_and_the_environments_proxy_not_asked(
 
     assert reply.status == 302
     assert not reply.is_good
+
+
+@pytest.mark.parametrize("token", ["secret\nX-Evil: 1", "secret\N{SNOWMAN}"])
+def test_a_token_that_can_not_be_sent_is_not_shown(serve: Serve, token: str) -> None:
+    request = Request(method="GET", url=serve(lambda _: None), headers={"authorization": token})
+
+    with pytest.raises(Unavailable) as fault:
+        send(request, within_s=5.0)
+
+    assert "secret" not in "".join(traceback.format_exception(fault.value))
 
 
 def test_a_fault_does_not_show_the_query(serve: Serve) -> None:
