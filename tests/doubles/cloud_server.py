@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import Enum, auto
@@ -85,6 +85,18 @@ class CloudServer:
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def change(self, path_end: str, **fields: object) -> None:
+        """From now on, other values in the answers of one path."""
+        well = self.answer
+
+        def answer(asked: Asked) -> Answered:
+            answered = well(asked)
+            if asked.path.endswith(path_end) and isinstance(answered.body, dict):
+                return replace(answered, body={**answered.body, **fields})
+            return answered
+
+        self.answer = answer
 
     def close(self) -> None:
         """End it."""

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 import boto3  # type: ignore[import-untyped]
 import pytest
 from moto.server import ThreadedMotoServer
 
 from runtime.clouds.aws import AwsCloud, host
+from runtime.clouds.cloud import Surroundings
 from runtime.errors import Missing, Refused, Unavailable
 from tests.doubles.aws_cloud import PLACE, FakeAws
 
@@ -91,6 +93,24 @@ def test_a_clock_that_is_wrong_by_hours_does_not_change_how_long_is_left(aws: Fa
         assert notice is not None
         assert notice.left_s == 100.0
         assert (notice.deadline - ours.at).total_seconds() == 100.0
+
+
+def test_a_time_at_the_end_of_the_calendar_is_a_notice_like_others(aws: FakeAws) -> None:
+    aws.action = {"action": "stop", "time": "9999-12-31T23:59:59Z"}
+    ahead = Surroundings(now=lambda: aws.clock.at + timedelta(hours=3))
+
+    notice = AwsCloud(PLACE, metadata_url=aws.metadata.url, around=ahead).notice()
+
+    assert notice is not None
+    assert notice.left_s > 365 * 86400.0
+
+
+@pytest.mark.parametrize("end", ["2026-11-25T13:00:00", "tomorrow", 10**18, None])
+def test_credentials_without_an_end_that_is_one_are_unavailable(aws: FakeAws, end: object) -> None:
+    aws.metadata.change("security-credentials/atoll-training", Expiration=end)
+
+    with pytest.raises(Unavailable, match="no credentials"):
+        aws.cloud.set_size(3)
 
 
 def test_a_session_is_opened_once_and_again_when_it_is_over(aws: FakeAws) -> None:

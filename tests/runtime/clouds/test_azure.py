@@ -136,6 +136,14 @@ def test_another_identity_than_the_machines_gets_no_token(azure: FakeAzure) -> N
         cloud.set_size(0)
 
 
+@pytest.mark.parametrize("end", [10**18, -1, "soon", None])
+def test_a_token_without_an_end_that_is_one_is_unavailable(azure: FakeAzure, end: object) -> None:
+    azure.metadata.change("oauth2/token", expires_on=end)
+
+    with pytest.raises(Unavailable, match="no token"):
+        azure.cloud.set_size(3)
+
+
 @pytest.mark.parametrize("reference", ["api-key", "kit.evil.org/x", "kit/../x", "kit/a/b/c", ""])
 def test_a_reference_that_names_no_vault_and_secret_is_refused_unasked(
     azure: FakeAzure, reference: str

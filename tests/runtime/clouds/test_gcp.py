@@ -92,6 +92,14 @@ def test_a_group_that_is_not_there_is_refused_since_it_is_a_setting(gcp: FakeGcp
         cloud.set_size(0)
 
 
+@pytest.mark.parametrize("end", [10**18, -1, "soon", None])
+def test_a_token_without_an_end_that_is_one_is_unavailable(gcp: FakeGcp, end: object) -> None:
+    gcp.metadata.change("default/token", expires_in=end)
+
+    with pytest.raises(Unavailable, match="no token"):
+        gcp.cloud.set_size(3)
+
+
 @pytest.mark.parametrize("reference", ["api-key", "projects/p/secrets/../x", "https://evil/x", ""])
 def test_a_reference_that_is_no_resource_name_is_refused_unasked(
     gcp: FakeGcp, reference: str
