@@ -61,3 +61,18 @@ assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"
 assert HEARTBEAT_S < TURN_S < LAG_S
+
+# What a node asks of its cloud.
+NOTICE_POLL_S = 1.0  # Azure asks for once a second, AWS for every 5 s; one beat serves all
+METADATA_S = 2.0  # a metadata server is on the same host: later means that it is away
+LEAVE_S = 25.0  # a node that has a notice is gone within this
+NOTICE_S_MIN = 30.0  # the shortest that a cloud gives: GCP and Azure
+NOTICE_AHEAD_S = 120.0  # a maintenance further off is not yet a reason to leave
+CONTROL_S = 10.0  # one order to a cloud: a pool's size, a secret
+CONTROL_TRIES = 5
+CONTROL_AGAIN_S = 0.5  # first pause before it is tried again; doubled each time, then jittered
+CONTROL_AGAIN_S_MAX = 8.0  # also the longest that a cloud's Retry-After is obeyed
+TOKEN_MARGIN_S = 60.0  # a token this near its end is fetched anew
+ANSWER_BYTES_MAX = 1 << 20
+
+assert NOTICE_POLL_S + METADATA_S + LEAVE_S <= NOTICE_S_MIN

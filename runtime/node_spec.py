@@ -4,10 +4,10 @@ Pure: no clock, no environment. Secrets never stand here, only hashes and refere
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -144,6 +144,33 @@ class GatewaySpec(Strict):
     port: int = Field(ge=1, le=65535)
 
 
+class AwsPlace(Strict):
+    """Where a node's pool is in AWS."""
+
+    region: str = Field(pattern=r"^[a-z0-9-]+$", description="For example eu-central-1.")
+    group: str = Field(min_length=1, description="Name of the pool's Auto Scaling group.")
+
+
+class GcpPlace(Strict):
+    """Where a node's pool is in GCP."""
+
+    project: str = Field(pattern=r"^[a-z0-9:.-]+$", description="Id of the project, not a number.")
+    zone: str = Field(pattern=r"^[a-z0-9-]+$", description="For example europe-west4-a.")
+    group: str = Field(pattern=r"^[a-z0-9-]+$", description="Name of its instance group manager.")
+
+
+class AzurePlace(Strict):
+    """Where a node's pool is in Azure."""
+
+    subscription: str = Field(pattern=r"^[0-9a-fA-F-]{36}$", description="Id of the subscription.")
+    resource_group: str = Field(pattern=r"^[\w().-]+$", description="Resource group of the stack.")
+    scale_set: str = Field(pattern=r"^[\w.-]+$", description="Name of the pool's scale set.")
+    client_id: str | None = Field(
+        default=None,
+        description="Client id of the identity to ask by; None where the machine has just one.",
+    )
+
+
 class NodeTemplate(Strict):
     """What all nodes of a pool are told alike."""
 
@@ -156,6 +183,20 @@ class NodeTemplate(Strict):
     train: TrainSpec | None = None
     serve: ServeSpec | None = None
     gateway: GatewaySpec | None = None
+    # What the calls of its cloud need to know: the one of `cloud`; none on one machine.
+    aws: AwsPlace | None = None
+    gcp: GcpPlace | None = None
+    azure: AzurePlace | None = None
+
+    @model_validator(mode="after")
+    def _own_cloud_only(self) -> Self:
+        places = {"aws": self.aws, "gcp": self.gcp, "azure": self.azure}
+        for name, place in places.items():
+            if place is not None and name != self.cloud:
+                raise ValueError(
+                    f"{name}: found a block; allowed on cloud {name}, not {self.cloud}"
+                )
+        return self
 
     @property
     def role(self) -> Literal["training", "replica", "gateway"]:

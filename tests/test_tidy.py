@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "runtime.lines": set(),
     "runtime.node_spec": set(),
     "runtime.objects": {"runtime.errors", "runtime.limits"},
-    "runtime.clouds": {"runtime.errors", "runtime.node_spec"},
+    "runtime.clouds": {"runtime.errors", "runtime.limits", "runtime.node_spec"},
     "runtime.coordination": {
         *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.node_spec"),
     },

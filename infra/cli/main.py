@@ -12,6 +12,7 @@ from infra.checkout import home
 from infra.cli.clock import real_clock
 from infra.cli.screen import Screen
 from runtime.errors import AtollError, Refused
+from runtime.limits import NOTICE_AHEAD_S, NOTICE_S_MIN
 
 app = typer.Typer(
     name="atoll",
@@ -160,6 +161,28 @@ def ask_command(
     )
     screen.line("")
     screen.result(answer)
+
+
+@app.command("reclaim")
+def reclaim_command(
+    node: Annotated[str, typer.Argument(help="Name of a node, as `atoll status` shows it.")],
+    after_s: Annotated[
+        float,
+        typer.Option(
+            "--after", min=0.0, max=NOTICE_AHEAD_S, help="Seconds from the notice to the end."
+        ),
+    ] = NOTICE_S_MIN,
+    stack: Stack = STACK,
+    is_json: Json = False,
+) -> None:
+    """Rehearse a spot reclaim: give a node notice, kill it when the time is over."""
+    from infra.cli.reclaiming import reclaim
+    from infra.cli.stack import find_stack
+
+    screen = Screen(is_json)
+    shape = reclaim(find_stack(home(), stack), node, after_s)
+    screen.line(f"{node} has notice: killed in {after_s:.0f} s, then started anew")
+    screen.result(shape)
 
 
 @runs_app.command("list")

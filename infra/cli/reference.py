@@ -23,6 +23,7 @@ ANSWERS: dict[str, type[shapes.Shape]] = {
     "atoll doctor": shapes.DoctorShape,
     "atoll sweep": shapes.SweepShape,
     "atoll ask": shapes.AnswerShape,
+    "atoll reclaim": shapes.ReclaimShape,
     "atoll runs list": shapes.RunsShape,
     "atoll runs show": shapes.RunDetail,
     "atoll runs start": shapes.RunStarted,

@@ -223,6 +223,14 @@ class AnswerShape(Shape):
     completion_tokens: int | None = Field(description="Tokens of the answer, as the server counts.")
 
 
+class ReclaimShape(Shape):
+    """A node that has been given notice."""
+
+    node: str = Field(description="Name of the node.")
+    pool: str = Field(description="Its pool.")
+    after_s: float = Field(description="Seconds from the notice to its end.")
+
+
 class UpShape(Shape):
     """A stack after `up`."""
 

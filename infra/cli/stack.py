@@ -72,6 +72,10 @@ class StackView:
         """Make a pool grow or shrink; raises Unavailable if nobody keeps it."""
         LocalPool(self.stack_id, pool).set_size(size)
 
+    def reclaim(self, pool: str, node: str, after_s: float) -> None:
+        """Give a node notice; raises Unavailable, or Refused if it does not run."""
+        LocalPool(self.stack_id, pool).reclaim(node, after_s)
+
     def logs(self, pool: str) -> str:
         """Where to read what the nodes of a pool wrote."""
         return f"{self.folder}/nodes/{pool}-*/node.log"

@@ -5,7 +5,7 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
-from runtime.clouds import pool_of
+from runtime.clouds import cloud_of
 from runtime.coordination.log import Outcome, PoolLog, RunEntry
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.coordination.ticks import tick_run, ticks_between
@@ -63,7 +63,7 @@ class Ending:
         self._rendezvous.end(write)
         self._rendezvous.close(why or outcome)
         try:
-            pool_of(self._spec).set_size(0)
+            cloud_of(self._spec).set_size(0)
         except (Unavailable, Refused) as fault:
             log.warning("the pool's size stays: %s", fault)
 

@@ -18,6 +18,7 @@ from infra.provider.keeping.pool import HeldPool
 from infra.provider.keeping.pool_file import read_pool_file
 from runtime.clouds.local import Answer, socket_address
 from runtime.errors import AtollError, Refused
+from runtime.limits import NOTICE_AHEAD_S, NOTICE_S_MIN
 
 LINE_BYTES_MAX = 1 << 16
 READ_S = 5.0
@@ -31,8 +32,10 @@ class Order(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    op: Literal["describe", "size", "reload", "stop"]
+    op: Literal["describe", "size", "reclaim", "reload", "stop"]
     size: int = Field(default=-1, description="Of `size`; refused if it is not given.")
+    node: str = Field(default="", description="Of `reclaim`.")
+    after_s: float = Field(default=NOTICE_S_MIN, ge=0, le=NOTICE_AHEAD_S)  # of `reclaim`
 
 
 def take_name(stack_id: str, pool: str) -> socket.socket | None:
@@ -82,6 +85,8 @@ class Control:
             case "size":
                 self._pool.set_size(order.size)
                 return Answer.dump_json({"size": self._pool.target})
+            case "reclaim":
+                self._pool.reclaim(order.node, order.after_s)
             case "reload":
                 await self._reload()
             case "stop":

@@ -12,6 +12,7 @@ import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
@@ -64,6 +65,8 @@ class HeldNode:
         self._ran_by: NodeSpec | None = None  # None also if its node file can't be read
         self._is_stopping = False
         self._asked = asyncio.Event()  # to look at what is wanted, now
+        self._leave_by: datetime | None = None  # None: the process has no notice
+        self._taking: asyncio.Task[None] | None = None  # kills it then
 
     @property
     def is_stale(self) -> bool:
@@ -81,7 +84,20 @@ class HeldNode:
             state=running if self.process else "backing-off",
             restarts=self.restarts,
             is_stale=self.is_stale,
+            leave_by=self._leave_by,
         )
+
+    def reclaim(self, after_s: float) -> None:
+        """Give the process notice: after so long it is killed, and a new one started.
+
+        The notice goes with the process, and with this keeper: the next one does not know of it.
+        """
+        assert self.process is not None
+        log.info("%s: pid %d reclaimed in %.1f s", self.node, self.process.pid, after_s)
+        self._leave_by = datetime.now(UTC) + timedelta(seconds=after_s)
+        if self._taking is not None:
+            self._taking.cancel()
+        self._taking = asyncio.create_task(_take(self.process, after_s))
 
     def leave(self) -> None:
         """Stop the process and end `hold`."""
@@ -178,6 +194,7 @@ class HeldNode:
         await asyncio.to_thread(end_rest, process)  # before it is reaped: see there
         status = reap(process.pid)
         self.process, self._is_stopping = None, False
+        self._leave_by = None  # a new process is a new machine
         self._asked.clear()
         if is_asked:
             log.info("%s: pid %d has left (status %s)", self.node, process.pid, status)
@@ -222,6 +239,18 @@ class HeldNode:
                 self._control.delete(key)
         except (AtollError, ValidationError) as fault:
             log.debug("%s: presence not removed: %s", self.node, fault)
+
+
+async def _take(process: ProcessId, after_s: float) -> None:
+    """Kill a process and all of its session after so long, as if its machine were gone."""
+    await asyncio.sleep(after_s)
+    handle = open_handle(process)
+    if handle is not None:
+        try:
+            await asyncio.to_thread(end_rest, process)
+            send(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
 
 
 def node_again_s(failures: int, status: int | None) -> float:

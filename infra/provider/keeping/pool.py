@@ -59,6 +59,15 @@ class HeldPool:
             log.error("size %d not remembered: %s", size, fault)
         self._settle()
 
+    def reclaim(self, name: str, after_s: float) -> None:
+        """Give a node notice, as a cloud does with a spot machine; raises Refused."""
+        for node in self._nodes.values():
+            if node.node == name and node.process is not None:
+                node.reclaim(after_s)
+                return
+        running = ", ".join(n.node for n in self._nodes.values() if n.process is not None)
+        raise Refused(f"reclaim: found {name!r}; allowed a node that runs: {running or 'none'}")
+
     async def reload(self, file: PoolFile) -> None:
         """Go by a new file: at once for what does not run, one by one for what serves."""
         if self._is_stopping:

@@ -35,6 +35,7 @@ class Keeper:
 
     def __init__(self, stack_id: str, pool: Role, size: int) -> None:
         self.pool, self.size, self.stack_id = pool, size, stack_id
+        self.reclaimed: list[tuple[str, float]] = []
         self.states = {node_name(pool, index): "running" for index in range(10)}
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(f"\0atoll/{stack_id}/{pool}")
@@ -59,6 +60,9 @@ class Keeper:
         if asked["op"] == "size":
             self.size = int(str(asked["size"]))
             return {"size": self.size}
+        if asked["op"] == "reclaim":
+            self.reclaimed.append((str(asked["node"]), float(str(asked["after_s"]))))
+            return {"ok": True}
         assert asked["op"] == "describe"
         nodes = [node_name(self.pool, index) for index in range(self.size)]
         return {

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from infra.clouds.local.processes import ProcessId, environ, is_alive, read_stat
 from infra.provider.keeper import EXIT_TAKEN, keeper_alive, start_keeper, stop_keeper
+from runtime.clouds.local import LocalCloud
 from runtime.coordination.log import PoolLog
 from runtime.errors import Refused, Unavailable
 from runtime.node_spec import Schedule
@@ -120,6 +122,46 @@ def test_nodes_of_a_killed_keeper_are_adopted_and_held_on(pool: PoolUnderTest) -
     assert after["replica-1"] != before["replica-1"]
     kill(after["replica-0"])  # not a child of this keeper
     assert until(lambda: r if len(r := pool.ready()) == 2 and r != after else None)
+
+
+def test_a_reclaimed_node_has_notice_is_killed_in_time_and_comes_back_without_one(
+    pool: PoolUnderTest,
+) -> None:
+    before = pool.ready()
+    clouds = [LocalCloud(pool.stack_id, "replica", f"replica-{index}") for index in (0, 1)]
+    child = int((pool.file().node_folder(1) / "child").read_text())
+
+    pool.client.reclaim("replica-1", 1.0)
+
+    notices = [cloud.notice() for cloud in clouds]
+    assert notices[0] is None
+    assert notices[1] is not None
+    assert 0.0 < notices[1].left_s <= 1.0
+    after = until(lambda: r if len(r := pool.ready()) == 2 and r != before else None)
+    assert after["replica-0"] == before["replica-0"]
+    assert is_gone(child)
+    assert datetime.now(UTC) >= notices[1].deadline
+    assert clouds[1].notice() is None
+
+
+def test_a_node_that_has_left_after_its_notice_is_not_killed_again_in_its_next_life(
+    pool: PoolUnderTest,
+) -> None:
+    before = pool.ready()
+    pool.client.reclaim("replica-1", 3.0)
+    taken_at = time.monotonic() + 3.0
+
+    kill(before["replica-1"])  # it goes early, as one that is done does
+
+    after = until(lambda: r if len(r := pool.ready()) == 2 and r != before else None)
+    until(lambda: time.monotonic() > taken_at + 0.5)
+    assert pool.ready() == after
+
+
+@pytest.mark.parametrize("node", ["replica-7", ""])
+def test_a_reclaim_of_a_node_that_does_not_run_is_refused(pool: PoolUnderTest, node: str) -> None:
+    with pytest.raises(Refused, match="replica-0, replica-1"):
+        pool.client.reclaim(node, 1.0)
 
 
 def test_of_two_keepers_one_leaves(pool: PoolUnderTest) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from runtime.clouds import pool_of
+from runtime.clouds import cloud_of
 from runtime.clouds.local import LocalPool, socket_address
 from runtime.errors import Refused, Unavailable
 from runtime.node_spec import NodeSpec, StoreUrls
@@ -66,14 +66,9 @@ def node_spec(stack_id: str, cloud: str = "local") -> NodeSpec:
 
 
 def test_a_node_reaches_its_own_pool(peer: Peer) -> None:
-    pool_of(node_spec(peer.stack_id)).set_size(0)
+    cloud_of(node_spec(peer.stack_id)).set_size(0)
 
     assert peer.heard == [b'{"op":"size","size":0}\n']
-
-
-def test_a_cloud_that_is_not_there_yet_is_refused() -> None:
-    with pytest.raises(Refused, match="aws"):
-        pool_of(node_spec("00000000", "aws"))
 
 
 def test_without_a_keeper_it_is_unavailable() -> None:
