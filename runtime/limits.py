@@ -42,6 +42,20 @@ ENGINE_HUNG_S = 30.0  # silent for this long: killed; one step of a large model 
 ENGINE_AGAIN_S_MAX = 10.0  # longest pause before an engine that keeps dying is started again
 MODEL_AGAIN_S = 60.0  # a model version that could not be served is tried again after this
 
+# Object stores.
+STORE_PATIENCE_S = 30.0  # a call is tried again for this long; who opens a store may say otherwise
+STORE_TRY_S = 10.0  # one request with its answer; a small patience allows less
+STORE_HANGS = 3  # tries that fit into the patience even if the store answers none of them
+STORE_TRIES_MAX = 1_000
+STORE_PAUSE_S_MIN = 0.05  # between tries: doubled each time, then drawn from its upper half
+STORE_PAUSE_S_MAX = 2.0
+STORE_PART_BYTES = 8 << 20  # larger objects go up and come down in parts
+STORE_PARTS_AT_ONCE = 4
+STORE_PARTS_MAX = 10_000  # S3 takes no more
+STORE_PART_S = 30.0  # one part on its way up
+STORE_PART_RETRIES = 5
+STORE_CHANGES_MAX = 3  # an object that was overwritten this often while it was read
+
 assert CONNECT_S <= READY_CHECK_S
 assert REPLICA_HUNG_S > READY_CHECK_S * READY_CHECKS_DOWN
 assert UPSTREAM_IDLE_S < KEEP_ALIVE_S
@@ -49,3 +63,5 @@ assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"
+assert STORE_TRY_S * STORE_HANGS <= STORE_PATIENCE_S
+assert STORE_PAUSE_S_MIN < STORE_PAUSE_S_MAX < STORE_TRY_S

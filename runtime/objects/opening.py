@@ -1,0 +1,74 @@
+"""From a URL to a store: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file://.
+
+obstore reads endpoints and credentials from the environment, under the names that the clouds'
+own tools use (docs/reference/stores.md lists them); `options` come before the environment.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from runtime.errors import Refused, Unavailable
+from runtime.limits import STORE_PART_RETRIES, STORE_PART_S, STORE_PATIENCE_S, STORE_PAUSE_S_MAX
+from runtime.objects.answers import told
+from runtime.objects.patience import Patience
+from runtime.objects.store import Store, folder_of
+
+if TYPE_CHECKING:  # not there when the program runs
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+NO_RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(0)}
+PART_RETRIES: "RetryConfig" = {
+    "max_retries": STORE_PART_RETRIES,
+    "retry_timeout": timedelta(seconds=STORE_PART_S),
+    "backoff": {"max_backoff": timedelta(seconds=STORE_PAUSE_S_MAX)},
+}
+
+
+def open_store(
+    url: str,
+    *,
+    patience_s: float = STORE_PATIENCE_S,
+    patience: Patience | None = None,  # instead of `patience_s`: with a clock and dice of its own
+    options: Mapping[str, str] | None = None,
+) -> Store:
+    """Open the store at `url`; a folder is made. Raises Refused, or Unavailable if it can't be.
+
+    A call gives up after `patience_s` at most; one that moves a large object, when a part of it
+    makes no progress for that long.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        try:
+            return Store(url, LocalStore(folder_of(url), mkdir=True))
+        except OSError as fault:
+            raise Unavailable(f"{url}: {fault}") from fault
+    if scheme not in {"s3", "gs", "az"}:
+        raise Refused(f"store: found {url!r}; allowed s3://, gs://, az:// or file://")
+    patience = patience or Patience(total_s=patience_s)
+    config = dict(options or {})
+    return Store(
+        url,
+        _backend(url, config, patience.try_s, NO_RETRIES),
+        large=_backend(url, config, STORE_PART_S, PART_RETRIES),
+        patience=patience,
+    )
+
+
+def _backend(url: str, config: dict[str, str], try_s: float, retries: "RetryConfig") -> ObjectStore:
+    client: ClientConfig = {
+        "timeout": timedelta(seconds=try_s),
+        "connect_timeout": timedelta(seconds=try_s),
+    }
+    if any(value.startswith("http://") for value in config.values()):
+        client["allow_http"] = True  # said in so many words; by environment: AWS_ALLOW_HTTP
+    try:
+        # The scheme decides which names count; obstore refuses those that it does not know.
+        names = cast("S3Config", config)
+        return from_url(url, config=names, client_options=client, retry_config=retries)
+    except BaseError as fault:
+        raise Refused(f"{url}: {told(fault)}") from fault
