@@ -45,7 +45,7 @@ MODEL_AGAIN_S = 60.0  # a model version that could not be served is tried again 
 # Object stores.
 STORE_PATIENCE_S = 30.0  # a call is tried again for this long; who opens a store may say otherwise
 STORE_TRY_S = 10.0  # one request with its answer; a small patience allows less
-STORE_HANGS = 3  # tries that fit into the patience even if the store answers none of them
+STORE_TRY_SHARE = 0.3  # of the patience, so that three tries fit even if none is answered
 STORE_TRIES_MAX = 1_000
 STORE_PAUSE_S_MIN = 0.05  # between tries: doubled each time, then drawn from its upper half
 STORE_PAUSE_S_MAX = 2.0
@@ -63,5 +63,5 @@ assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"
-assert STORE_TRY_S * STORE_HANGS <= STORE_PATIENCE_S
+assert STORE_TRY_SHARE * 3 < 1
 assert STORE_PAUSE_S_MIN < STORE_PAUSE_S_MAX < STORE_TRY_S

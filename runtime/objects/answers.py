@@ -16,11 +16,14 @@ from obstore.exceptions import (
 
 STATUS = re.compile(r"non-2xx status code: (\d{3})")
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.I)
+# What an upload in parts hears whose end is asked for again, since the first answer was lost.
+ENDED_UPLOAD = re.compile(r"NoSuchUpload|InvalidBlockList")
 # 400 for what another service would call 408, or for a body that was damaged on its way.
 TRANSIENT_400 = re.compile(r"RequestTimeout|BadDigest|InvalidDigest|ContentSHA256Mismatch")
 REDIRECT = "redirect without LOCATION"  # S3's answer to a wrong region
 NOT_SENT = re.compile(r"kind: (Connect|ConnectionRefused)\b")
 NOT_ALLOWED_HTTP = "BadScheme"
+SHORT = re.compile(r"StartTooLarge|status code: 416")
 QUERY = re.compile(r"\?\S*")  # may hold a signature or the token of a shared access
 
 
@@ -30,6 +33,7 @@ class Answer(Enum):
     MISSING = "there is no such object"
     NO_STORE = "there is no such bucket"
     EXISTS = "the object is there, or not as demanded"
+    SHORT = "the object ends before the range begins"
     REFUSED = "asking again changes nothing"
     LATER = "try again: nothing was done"
     DOUBTFUL = "try again: it may have been done"
@@ -42,8 +46,12 @@ def answer_of(fault: BaseException) -> Answer:
     status = int(found[1]) if found else None
     if NO_BUCKET.search(text):
         return Answer.NO_STORE
+    if ENDED_UPLOAD.search(text):
+        return Answer.DOUBTFUL
     if isinstance(fault, FileNotFoundError):
         return Answer.MISSING
+    if SHORT.search(text):
+        return Answer.SHORT
     if isinstance(fault, AlreadyExistsError | PreconditionError):
         # S3 says 409 while another conditional write is under way, Azure when the blob is there.
         is_underway = status == 409 and "BlobAlreadyExists" not in text

@@ -4,6 +4,7 @@ obstore reads endpoints and credentials from the environment, under the names th
 own tools use (docs/reference/stores.md lists them); `options` come before the environment.
 """
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -27,6 +28,10 @@ PART_RETRIES: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=STORE_PART_S),
     "backoff": {"max_backoff": timedelta(seconds=STORE_PAUSE_S_MAX)},
 }
+# Variables that allow an address without TLS. obstore knows two of them, but no longer looks once
+# it is given a time-out.
+ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+YES = {"1", "on", "true", "y", "yes"}
 
 
 def open_store(
@@ -35,6 +40,7 @@ def open_store(
     patience_s: float = STORE_PATIENCE_S,
     patience: Patience | None = None,  # instead of `patience_s`: with a clock and dice of its own
     options: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Store:
     """Open the store at `url`; a folder is made. Raises Refused, or Unavailable if it can't be.
 
@@ -47,25 +53,35 @@ def open_store(
             return Store(url, LocalStore(folder_of(url), mkdir=True))
         except OSError as fault:
             raise Unavailable(f"{url}: {fault}") from fault
-    if scheme not in {"s3", "gs", "az"}:
+    if scheme not in ALLOW_HTTP:
         raise Refused(f"store: found {url!r}; allowed s3://, gs://, az:// or file://")
     patience = patience or Patience(total_s=patience_s)
     config = dict(options or {})
+    # An option says so itself; a variable might be a mistake, so that another has to agree.
+    allow_http = environ.get(ALLOW_HTTP[scheme], "").lower() in YES or any(
+        value.startswith("http://") for value in config.values()
+    )
+
+    def backend(try_s: float, retries: "RetryConfig") -> ObjectStore:
+        limit = timedelta(seconds=try_s)
+        client: ClientConfig = {
+            "allow_http": allow_http,
+            "timeout": limit,
+            "connect_timeout": limit,
+        }
+        return _backend(url, config, client, retries)
+
     return Store(
         url,
-        _backend(url, config, patience.try_s, NO_RETRIES),
-        large=_backend(url, config, STORE_PART_S, PART_RETRIES),
+        backend(patience.try_s, NO_RETRIES),
+        large=backend(STORE_PART_S, PART_RETRIES),
         patience=patience,
     )
 
 
-def _backend(url: str, config: dict[str, str], try_s: float, retries: "RetryConfig") -> ObjectStore:
-    client: ClientConfig = {
-        "timeout": timedelta(seconds=try_s),
-        "connect_timeout": timedelta(seconds=try_s),
-    }
-    if any(value.startswith("http://") for value in config.values()):
-        client["allow_http"] = True  # said in so many words; by environment: AWS_ALLOW_HTTP
+def _backend(
+    url: str, config: dict[str, str], client: "ClientConfig", retries: "RetryConfig"
+) -> ObjectStore:
     try:
         # The scheme decides which names count; obstore refuses those that it does not know.
         names = cast("S3Config", config)

@@ -33,9 +33,12 @@ from runtime.objects.patience import Patience
 
 KEY = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 WHAT_TO_DO = {
-    "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or give the role the right",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or give the service account the right",
-    "az": "set AZURE_STORAGE_ACCOUNT_KEY, or give the managed identity the right",
+    "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, or give the role the right; "
+    "an address without TLS needs AWS_ALLOW_HTTP",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or give the service account the right; "
+    "an address without TLS needs GOOGLE_ALLOW_HTTP",
+    "az": "set AZURE_STORAGE_ACCOUNT_KEY, or give the managed identity the right; "
+    "an address without TLS needs AZURE_ALLOW_HTTP",
 }
 
 Result = TypeVar("Result")
@@ -258,6 +261,8 @@ class Store:
                 return Missing(f"{self.url}/{key}: not there")
             case Answer.NO_STORE:
                 return Refused(f"{self.url}: found no such bucket; make it, or name another")
+            case Answer.SHORT:
+                return Corrupt(f"{self.url}/{key}: ends before the range that was asked for")
             case Answer.REFUSED if scheme in WHAT_TO_DO:
                 return Refused(f"{self.url}/{key}: found {told(fault)}; {WHAT_TO_DO[scheme]}")
             case _:
