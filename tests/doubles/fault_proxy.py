@@ -22,8 +22,7 @@ from types import TracebackType
 from typing import Self
 
 CHUNK_BYTES = 64 << 10
-DISCARD_S = 5.0  # what a client still sends after it was told 503
-BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+DISCARD_S = 5.0  # what a client still sends after it was answered
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: the kernel sends RST
 
 
@@ -32,7 +31,7 @@ class Kind(Enum):
 
     NONE = auto()
     RESET = auto()  # before the server has heard of it
-    BUSY = auto()  # 503, the server has not heard of it
+    BUSY = auto()  # the proxy answers, the server has not heard of it
     BLACKHOLE = auto()  # nothing comes through, nobody hears why
     HALF_OPEN = auto()  # the server hears and answers, the client waits
     LOSE_ANSWER = auto()  # the server hears and answers, the client gets a reset instead
@@ -48,6 +47,8 @@ class Fault:
     delay_s: float = 0.0
     jitter_s: float = 0.0  # at most, drawn by call, added to the delay
     bytes_s: float | None = None  # in each direction; None: as fast as it goes
+    status: int = 503  # of BUSY
+    code: str = ""  # of BUSY: what its body says, as S3 does
 
 
 @dataclass(slots=True)
@@ -229,7 +230,7 @@ class _Link:
                     _reset(self._to_client)
                     return
                 case Kind.BUSY:
-                    await self._be_busy(client)
+                    await self._be_busy(client, call.fault)
                     return
                 case Kind.BLACKHOLE:
                     continue
@@ -260,8 +261,10 @@ class _Link:
                         call.is_corrupted = True
             await _send(self._to_client, data, call.fault.bytes_s)
 
-    async def _be_busy(self, client: asyncio.StreamReader) -> None:
-        await _send(self._to_client, BUSY, None)
+    async def _be_busy(self, client: asyncio.StreamReader, fault: Fault) -> None:
+        body = f"<Error><Code>{fault.code}</Code></Error>" if fault.code else ""
+        head = f"HTTP/1.1 {fault.status} -\r\nContent-Length: {len(body)}\r\nConnection: close"
+        await _send(self._to_client, f"{head}\r\n\r\n{body}".encode(), None)
         try:
             async with asyncio.timeout(DISCARD_S):  # unread bytes would turn the end into a reset
                 while await client.read(CHUNK_BYTES):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import Missing, Unavailable
+from runtime.errors import Missing, Refused, Unavailable
 from runtime.limits import (
     STORE_CHANGES_MAX,
     STORE_PAUSE_S_MAX,
@@ -151,10 +151,55 @@ def test_what_fails_three_times_works_in_the_end(
         assert len(clock.slept) == 3, name
     proxy.set(WELL)
 
-    assert said["get"], said["head"] == (b"old", 3)
+    assert (said["get"], said["head"]) == (b"old", 3)
     assert (said["range"], said["list"]) == (b"ld", ["a"])
     assert (tmp_path / "a").read_bytes() == b"old"
     assert list(store.list()) == []
+
+
+LATER = [(429, ""), (409, "ConditionalRequestConflict")]  # nothing was done
+DOUBTFUL = [(500, "InternalError"), (503, "SlowDown"), (408, ""), (400, "RequestTimeout")]
+
+
+@pytest.mark.parametrize(("status", "code"), LATER + DOUBTFUL)
+def test_an_answer_that_may_change_is_asked_for_again(
+    place: Place, proxy: FaultProxy, status: int, code: str
+) -> None:
+    store = place.open()
+    proxy.set(at(1, Fault(Kind.BUSY, status=status, code=code)))
+
+    assert store.put_if_absent("log/0", b"mine")
+    assert proxy.met == [Kind.BUSY, Kind.NONE]
+
+
+@pytest.mark.parametrize(("status", "code"), LATER + DOUBTFUL)
+def test_equal_bytes_count_as_ones_own_only_after_a_doubt(
+    place: Place, proxy: FaultProxy, direct: Store, status: int, code: str
+) -> None:
+    direct.put("log/0", b"equal")
+    store = place.open()
+    proxy.set(at(1, Fault(Kind.BUSY, status=status, code=code)))
+
+    has_won = store.put_if_absent("log/0", b"equal")
+
+    assert has_won == ((status, code) in DOUBTFUL)
+    assert proxy.met == [Kind.BUSY, Kind.NONE] + [Kind.NONE] * has_won
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "ExpiredToken"), (403, "RequestTimeTooSkewed"), (301, ""), (405, ""), (501, "")],
+)
+def test_an_answer_that_will_not_change_is_refused_at_once(
+    place: Place, proxy: FaultProxy, status: int, code: str
+) -> None:
+    store = place.open()
+    proxy.set(Fault(Kind.BUSY, status=status, code=code))
+
+    with pytest.raises(Refused, match=f"{status}|region"):
+        store.put("a", b"x")
+
+    assert proxy.met == [Kind.BUSY]
 
 
 def test_a_half_open_connection_is_given_up_and_the_call_made_again(
