@@ -19,6 +19,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         """As `time.sleep`, at once."""
+        assert seconds >= 0
         self.slept.append(seconds)
         self.at_pause(len(self.slept))
 

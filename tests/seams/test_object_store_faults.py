@@ -317,11 +317,11 @@ def test_a_large_put_whose_last_answer_is_lost_is_there(
 def test_a_large_object_that_is_overwritten_meanwhile_is_never_a_mixture(
     place: Place, proxy: FaultProxy, direct: Store, large: int
 ) -> None:
-    old, new = b"o" * large, b"n" * large
+    old, new = b"o" * large, b"short"
     direct.put("a", old)
 
     def plan(call: Call) -> Fault:
-        if call.number == 3:  # the object was met, one part was asked for
+        if call.number == 4:  # the object was met, two of its parts are on their way
             direct.put("a", new)
         return WELL
 
