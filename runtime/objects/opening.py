@@ -23,11 +23,6 @@ if TYPE_CHECKING:  # not there when the program runs
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 NO_RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(0)}
-PART_RETRIES: "RetryConfig" = {
-    "max_retries": STORE_PART_RETRIES,
-    "retry_timeout": timedelta(seconds=STORE_PART_S),
-    "backoff": {"max_backoff": timedelta(seconds=STORE_PAUSE_S_MAX)},
-}
 # Variables that allow an address without TLS. obstore knows two of them, but no longer looks once
 # it is given a time-out.
 ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
@@ -44,8 +39,8 @@ def open_store(
 ) -> Store:
     """Open the store at `url`; a folder is made. Raises Refused, or Unavailable if it can't be.
 
-    A call gives up after `patience_s` at most; one that moves a large object, when a part of it
-    makes no progress for that long.
+    A call gives up after `patience_s` at most; one that moves a large object, when none of its
+    parts has got through for about as long.
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
@@ -71,10 +66,16 @@ def open_store(
         }
         return _backend(url, config, client, retries)
 
+    part_s = min(STORE_PART_S, patience.total_s)
+    part_retries: RetryConfig = {
+        "max_retries": STORE_PART_RETRIES,
+        "retry_timeout": timedelta(seconds=part_s),
+        "backoff": {"max_backoff": timedelta(seconds=STORE_PAUSE_S_MAX)},
+    }
     return Store(
         url,
         backend(patience.try_s, NO_RETRIES),
-        large=backend(STORE_PART_S, PART_RETRIES),
+        large=backend(part_s, part_retries),
         patience=patience,
     )
 

@@ -124,7 +124,12 @@ class Store:
         return ObjectInfo(key=key, size_bytes=meta["size"], last_modified=meta["last_modified"])
 
     def put(self, key: str, data: bytes | memoryview | Path) -> None:
-        """Write or overwrite. What is large goes in parts, a file without being read whole."""
+        """Write or overwrite. What is large goes in parts, a file without being read whole.
+
+        A buffer must not change before the call returns.
+        """
+        if isinstance(data, memoryview):
+            data = data.cast("B")
         size_bytes = data.stat().st_size if isinstance(data, Path) else len(data)
         if size_bytes <= STORE_PART_BYTES:
             content = data.read_bytes() if isinstance(data, Path) else data

@@ -181,6 +181,8 @@ class FaultProxy:
         down = asyncio.create_task(link.pass_down(server))
         try:
             await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            return  # the proxy is closing
         finally:
             self._writers -= {to_client, to_server}
             for task in (up, down):
@@ -284,7 +286,8 @@ async def _send(writer: asyncio.StreamWriter, data: bytes, bytes_s: float | None
 
 
 def _bound(port: int) -> socket.socket:
-    bound = socket.socket()
+    # Said in full, since asyncio turns Nagle's delay off only where it sees that it is TCP.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.bind(("127.0.0.1", port))
     return bound

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-PAGE_KEYS = 100  # small, so that a listing has pages
+PAGE_KEYS = 2  # so that a listing has pages
 FIRST_GENERATION = 1_700_000_000_000_000
 
 

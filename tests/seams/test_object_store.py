@@ -173,15 +173,19 @@ def test_a_large_object_goes_up_and_comes_down_whole(
     (tmp_path / "up").write_bytes(content)
 
     store.put("bytes", content)
-    store.put("view", memoryview(content))
+    store.put("view", memoryview(bytearray(content[:-1])).cast("I"))
     store.put("file", tmp_path / "up")
     store.get_file("bytes", tmp_path / "down")
 
     assert (tmp_path / "down").read_bytes() == content
-    assert store.get("view") == content
+    assert store.get("view") == content[:-1]
     assert store.get("file") == content
     assert store.get_range("file", STORE_PART_BYTES - 1, 2) == content[STORE_PART_BYTES - 1 :][:2]
-    assert {info.size_bytes for info in store.list()} == {LARGE}
+    assert {info.key: info.size_bytes for info in store.list()} == {
+        "bytes": LARGE,
+        "view": LARGE - 1,
+        "file": LARGE,
+    }
 
 
 @pytest.mark.parametrize("size", [0, STORE_PART_BYTES, STORE_PART_BYTES + 1])

@@ -233,6 +233,18 @@ def test_a_store_that_is_too_slow_is_unavailable_after_three_tries(
     assert 1 <= len(proxy.met) <= 3
 
 
+def test_a_large_put_that_nobody_hears_is_unavailable(
+    place: Place, proxy: FaultProxy, large: int
+) -> None:
+    store = place.open(Patience(total_s=0.9))
+    proxy.set(Fault(Kind.BLACKHOLE))
+
+    with pytest.raises(Unavailable):
+        store.put("a", bytes(large))
+
+    assert 1 <= len(proxy.met) <= 4
+
+
 def test_a_store_that_comes_back_is_found_again(place: Place, proxy: FaultProxy) -> None:
     clock = Clock()
     store = place.open(patience(clock))
@@ -392,7 +404,7 @@ def test_whatever_fails_a_call_that_returned_is_true_and_one_that_did_not_was_do
     places: Places, behind: Proxied, scheme: str
 ) -> None:
     # Few of the faults hang: each costs a time-out.
-    faults = [Fault(kind) for kind in QUICK * 6] + [Fault(Kind.HALF_OPEN)]
+    faults = [Fault(kind) for kind in QUICK * 20] + [Fault(Kind.HALF_OPEN)]
 
     @settings(max_examples=EXAMPLES[scheme])
     @given(calls=calls, seed=st.integers(0, 1 << 32), share=st.sampled_from([0.3, 0.6, 0.8]))
