@@ -24,7 +24,7 @@ REDIRECT = "redirect without LOCATION"  # S3's answer to a wrong region
 NOT_SENT = re.compile(r"kind: (Connect|ConnectionRefused)\b")
 NOT_ALLOWED_HTTP = "BadScheme"
 SHORT = re.compile(r"StartTooLarge|status code: 416")
-QUERY = re.compile(r"\?\S*")  # may hold a signature or the token of a shared access
+KIND = re.compile(r"kind: (\w+)")  # of the parts that the fault is made of, outermost first
 
 
 class Answer(Enum):
@@ -66,9 +66,11 @@ def answer_of(fault: BaseException) -> Answer:
 
 
 def told(fault: BaseException) -> str:
-    """The fault in one line, without what an address may hide in its query."""
-    lines = str(fault).splitlines()
-    return QUERY.sub("", lines[0]) if lines else type(fault).__name__
+    """The fault in one line; obstore itself blots out an address that holds a signature."""
+    text = str(fault)
+    lines = text.splitlines() or [type(fault).__name__]
+    kinds = [kind for kind in dict.fromkeys(KIND.findall(text)) if kind not in lines[0]]
+    return lines[0] + (f" ({', '.join(kinds)})" if kinds else "")
 
 
 def _answer_of_status(status: int, text: str) -> Answer:

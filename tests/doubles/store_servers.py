@@ -245,7 +245,15 @@ def azurite_modules() -> Path:
             shutil.copytree(NPM, partial)
             npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
             subprocess.run(
-                [node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"],
+                [
+                    node(),
+                    npm,
+                    "ci",
+                    "--ignore-scripts",
+                    "--no-audit",
+                    "--no-fund",
+                    "--loglevel=error",
+                ],
                 cwd=partial,
                 env={**os.environ, "PATH": f"{node().parent}:{os.environ['PATH']}"},
                 check=True,

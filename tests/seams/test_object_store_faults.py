@@ -3,8 +3,10 @@
 import hashlib
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.coordination.log import Log, Record
 from runtime.errors import Missing, Refused, Unavailable
 from runtime.limits import (
     STORE_CHANGES_MAX,
@@ -125,6 +128,30 @@ def test_of_many_whose_answers_get_lost_one_wins(
     assert place.open().get("log/0") == f"rival {won.index(True)}".encode()
 
 
+def test_a_log_that_many_write_at_once_holds_each_record_once(
+    place: Place, proxy: FaultProxy, scheme: str, seed: int
+) -> None:
+    writers = RIVALS[scheme] // 2 + 1
+    proxy.set(drawn(seed, [Fault(kind) for kind in QUICK], share=0.3))
+
+    def write(number: int) -> list[tuple[int, str]]:
+        log = Log(place.open(patience(seed=number)), "log", Record)
+        written: list[tuple[int, str]] = []
+        while len(written) < 3:
+            n = len(log.read())
+            record = Record(writer=f"{number}", at=datetime(2026, 1, 1, tzinfo=UTC))
+            if log.append_at(n, record):
+                written.append((n, record.nonce))
+        return written
+
+    with ThreadPoolExecutor(writers) as threads:
+        claimed = [one for of_writer in threads.map(write, range(writers)) for one in of_writer]
+    proxy.set(WELL)
+
+    there = Log(place.open(), "log", Record).read()
+    assert sorted(claimed) == [(n, record.nonce) for n, record in enumerate(there)]
+
+
 @pytest.mark.parametrize("kind", [Kind.BUSY, Kind.RESET, Kind.LOSE_ANSWER, Kind.CUT])
 def test_what_fails_three_times_works_in_the_end(
     place: Place, proxy: FaultProxy, kind: Kind, tmp_path: Path
@@ -200,6 +227,19 @@ def test_an_answer_that_will_not_change_is_refused_at_once(
         store.put("a", b"x")
 
     assert proxy.met == [Kind.BUSY]
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_signature_in_an_address_is_never_told(places: Places, status: int) -> None:
+    proxy = places.proxied("az").proxy
+    proxy.set(Fault(Kind.BUSY, status=status))
+    given = {"endpoint": proxy.url, "account_name": "a", "sas_key": "sv=1&sig=SECRET"}
+    store = open_store("az://container", options=given, patience=patience())
+
+    with pytest.raises((Refused, Unavailable), match=str(status)) as told:
+        store.get("a")
+
+    assert "SECRET" not in "".join(traceback.format_exception(told.value))
 
 
 def test_a_half_open_connection_is_given_up_and_the_call_made_again(
