@@ -83,27 +83,30 @@ def options(scheme: str, address: str) -> dict[str, str]:
 
 
 def environment(scheme: str, address: str) -> dict[str, str]:
-    """The same for another process."""
-    return {
-        "s3": {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        },
-        "gs": {
-            "GOOGLE_BASE_URL": address,
-            "GOOGLE_ALLOW_HTTP": "true",
-            "GOOGLE_BEARER_TOKEN": TOKEN,
-        },
-        "az": {
-            "AZURE_STORAGE_ENDPOINT": f"{address}/{ACCOUNT}",
-            "AZURE_ALLOW_HTTP": "true",
-            "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
-            "AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY,
-        },
-    }[scheme]
+    """The same for another process, which then asks no metadata address either."""
+    return (
+        NO_METADATA
+        | {
+            "s3": {
+                "AWS_ENDPOINT_URL": address,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            },
+            "gs": {
+                "GOOGLE_BASE_URL": address,
+                "GOOGLE_ALLOW_HTTP": "true",
+                "GOOGLE_BEARER_TOKEN": TOKEN,
+            },
+            "az": {
+                "AZURE_STORAGE_ENDPOINT": f"{address}/{ACCOUNT}",
+                "AZURE_ALLOW_HTTP": "true",
+                "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+                "AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY,
+            },
+        }[scheme]
+    )
 
 
 @contextmanager
@@ -126,8 +129,7 @@ def seaweedfs() -> Iterator[StoreServer]:
             *(f"-filer.port={ports[4]}", f"-filer.port.grpc={ports[5]}"),
             *(f"-s3.port={ports[6]}", f"-s3.port.grpc={ports[7]}"),
         ]
-        # It keeps sockets in the temporary folder, named by port.
-        with running(command, Path(folder), {"TMPDIR": folder}) as weed:
+        with removed_sockets(ports), running(command, Path(folder), {}) as weed:
             bucket = f"http://{host}:{ports[4]}/buckets/{BUCKET}/"
             weed.wait_for(lambda: answers(f"http://{host}:{ports[6]}/"))
             weed.wait_for(lambda: answers(bucket, "POST", status=201))
@@ -135,6 +137,17 @@ def seaweedfs() -> Iterator[StoreServer]:
             weed.wait_for(lambda: answers(f"{bucket}first", "PUT", status=201))
             weed.wait_for(lambda: answers(f"{bucket}first", "DELETE", status=204))
             yield StoreServer(scheme="s3", host=host, port=ports[6])
+
+
+@contextmanager
+def removed_sockets(ports: range) -> Iterator[None]:
+    """SeaweedFS keeps sockets in /tmp, named by port; killed, it leaves them behind."""
+    try:
+        yield
+    finally:
+        for port in ports:
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
