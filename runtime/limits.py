@@ -36,6 +36,22 @@ READY_CHECK_S = 1.0  # the balancer asks /readyz this often
 READY_CHECKS_DOWN = 2  # and takes a target out after this many failures
 DRAIN_NOTICE_S = READY_CHECK_S * READY_CHECKS_DOWN + 1.0  # not ready, still serving
 
+# Object stores.
+STORE_PATIENCE_S = 30.0  # a call is tried again for this long; who opens a store may say otherwise
+STORE_TRY_S = 10.0  # one request with its answer; a small patience allows less
+STORE_TRY_SHARE = 0.3  # of the patience, so that three tries fit even if none is answered
+STORE_TRIES_MAX = 1_000
+STORE_PAUSE_S_MIN = 0.05  # between tries: doubled each time, then drawn from its upper half
+STORE_PAUSE_S_MAX = 2.0
+STORE_PART_BYTES = 8 << 20  # larger objects go up and come down in parts
+STORE_PARTS_AT_ONCE = 4
+STORE_PARTS_MAX = 10_000  # S3 takes no more
+STORE_PART_S = 30.0  # one part on its way up
+STORE_PART_RETRIES = 5
+STORE_CHANGES_MAX = 3  # an object that was overwritten this often while it was read
+assert STORE_TRY_SHARE * 3 < 1
+assert STORE_PAUSE_S_MIN < STORE_PAUSE_S_MAX < STORE_TRY_S
+
 BODY_READ_S = 30.0  # a request body that takes longer is a slow-loris
 BODY_DISCARD_BYTES = 16 << 20  # read and dropped of a too large body, so that its sender hears why
 SEND_S = 60.0  # a client that reads nothing for this long has lost its stream

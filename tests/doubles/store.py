@@ -63,7 +63,7 @@ class HookedStore(Store):
         head = super().head
         return self._told("head", key, lambda: head(key))
 
-    def put(self, key: str, data: bytes | Path) -> None:
+    def put(self, key: str, data: bytes | memoryview | Path) -> None:
         """As a folder store does."""
         put = super().put
         self._told("put", key, lambda: put(key, data))
