@@ -12,6 +12,7 @@ from runtime.coordination.log import EpochRecord
 from runtime.coordination.next_epoch import (
     FINISHING,
     JOINING,
+    LEAVING,
     NO_STATE,
     PREPARING,
     TRAINING,
@@ -55,6 +56,11 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """The cloud will take this machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """A peer told its status."""
 
@@ -82,7 +88,7 @@ class Tick:
     """Time has passed."""
 
 
-Happening = Ready | Left | Died | Finished | Heard | Lost | Read | Tick
+Happening = Ready | Left | Died | Finished | Noticed | Heard | Lost | Read | Tick
 
 
 # What a member does about it.
@@ -105,9 +111,10 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Ask all members, through the worker, to stop at the next step: somebody wants to join."""
+    """Ask all members, through the worker, to stop at the next step: to let in, or to leave."""
 
     newcomers: tuple[str, ...]
+    is_saving: bool = False  # with a checkpoint first: too few stay to keep the state
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,7 @@ class Member:
     seen: int = 0
     epoch: int = NO_STATE
     step: int = NO_STATE
+    is_leaving: bool = False
     epochs: tuple[EpochRecord, ...] = ()
     peers: dict[str, Status] = field(default_factory=dict)
     _heard_s: dict[str, float] = field(default_factory=dict)
@@ -164,16 +172,23 @@ class Member:
                 self.seen = len(self.epochs)  # what was decided before can't mean this worker
                 self._enter(JOINING, now_s)
             case Left(epoch=epoch, step=step) if self.epoch == epoch and self._is_in:
-                self._enter(JOINING, now_s)
+                self._enter(LEAVING if self.is_leaving else JOINING, now_s)
                 self.step = step
                 if step == NO_STATE:
                     self.epoch = NO_STATE
             case Died():
-                self._enter(PREPARING, now_s)
+                self._enter(LEAVING if self.is_leaving else PREPARING, now_s)
                 self.epoch = self.step = NO_STATE
             case Finished(epoch=epoch, step=step) if self.epoch == epoch and self._is_in:
                 self._enter(FINISHING, now_s)
                 self.step = step
+            case Noticed() if not self.is_leaving:
+                self.is_leaving = True
+                if self.state == TRAINING:
+                    too_few = len(self._last) - 1 < self.rules.min_nodes
+                    actions.append(Pause((), is_saving=too_few))
+                else:
+                    self._enter(LEAVING, now_s)
             case Heard(status=status):
                 self.peers[status.node] = status
                 self._silent_s.pop(status.node, None)
@@ -241,7 +256,9 @@ class Member:
         peer = self.peers.get(node)
         if peer is None:
             return True
-        return peer.state == PREPARING or (peer.state == JOINING and peer.seen == len(self.epochs))
+        return peer.state in (PREPARING, LEAVING) or (
+            peer.state == JOINING and peer.seen == len(self.epochs)
+        )
 
     def _take_up(self, now_s: float) -> list[Action]:
         """The newest epoch, unless it is broken before it has begun."""

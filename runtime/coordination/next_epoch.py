@@ -17,6 +17,7 @@ from runtime.limits import LAG_S, REJOIN_S, TURN_S
 PREPARING = "preparing"  # the worker starts, or prepares the data
 JOINING = "joining"  # ready for the next epoch: worker up, data at hand
 TRAINING = "training"
+LEAVING = "leaving"  # on its way out, for good: its cloud takes the machine
 FINISHING = "finishing"  # the last step is applied; the first member publishes
 
 PORT_FIRST = 20_000  # below the ports that kernels give out by themselves (Linux: 32,768 and up)
@@ -58,7 +59,7 @@ class Status(BaseModel):
     @property
     def is_out(self) -> bool:
         """Whether no worker of it is in an epoch."""
-        return self.state in (PREPARING, JOINING)
+        return self.state in (PREPARING, JOINING, LEAVING)
 
 
 @dataclass(frozen=True, slots=True)

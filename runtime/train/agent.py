@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable
 
+from runtime.clouds import Notice, NoticeWatch, cloud_of
 from runtime.coordination.log import PoolLog, RunEntry, store_now
 from runtime.coordination.ticks import claim_due
 from runtime.errors import Refused, Unavailable
@@ -36,14 +37,38 @@ class Agent:
     def __init__(self, node: Node, clock: Callable[[], float]) -> None:
         self._node = node
         self._clock = clock
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._noticed: Notice | None = None
         self._pool_log = PoolLog(node.control, node.spec.pool, node.spec.node)
 
     def run(self) -> None:
-        """Until told to leave."""
+        """Until told to leave, by its operator or by its cloud's notice."""
+        cloud = cloud_of(self._node.spec)
+        watch = NoticeWatch(cloud, self._notice)
+        watch.start()
+        try:
+            self._take_part()
+        finally:
+            watch.close()
+        if self._noticed is not None:
+            try:
+                cloud.release(self._noticed)
+            except (Unavailable, Refused) as fault:
+                log.warning("the cloud waits for its deadline: %s", fault)
+
+    def _notice(self, notice: Notice) -> None:
+        """From the watch's thread: what is idle leaves at once, a session when it can."""
+        self._noticed = notice
+        self._inbox.put(notice)
+
+    def _take_part(self) -> None:
         assert self._node.spec.train is not None, "looked at before"
-        while not self._node.leaving.is_set():
+        while not self._is_leaving:
+            # One of its own for each run: threads of the last one may still have news of it.
+            self._inbox = inbox = queue.SimpleQueue[object]()
+            if self._noticed is not None:  # just now
+                return
             # Imports torch while a run is looked for.
-            inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
             child = Child(inbox)
             entry = self._find_run(child)
             if entry is None:
@@ -51,9 +76,13 @@ class Agent:
             log.info("run %s", entry.run)
             Session(self._node, self._node.spec.train, entry, child, inbox, self._clock).work()
 
+    @property
+    def _is_leaving(self) -> bool:
+        return self._noticed is not None or self._node.leaving.is_set()
+
     def _find_run(self, child: Child) -> RunEntry | None:
         """The pool's open run, claimed by us if its time has come; None to leave."""
-        while not self._node.leaving.is_set():
+        while not self._is_leaving:
             try:
                 entry = self._open_run()
             except Unavailable as fault:

@@ -57,11 +57,12 @@ class Committer:
         )
         self._thread.start()
 
-    def wait(self) -> None:
-        """Until nothing is in the writing."""
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Until nothing is in the writing, or so long."""
         if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+            self._thread.join(timeout_s)
+            if not self._thread.is_alive():
+                self._thread = None
 
     def _write(self, step: int, samples: int) -> None:
         commit = Commit(len(self._resume_steps) - 1, step)

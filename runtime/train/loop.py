@@ -44,8 +44,8 @@ class Commits(Protocol):
     def start(self, step: int, samples: int, tensors: dict[str, torch.Tensor]) -> None:
         """Begin to write one."""
 
-    def wait(self) -> None:
-        """Until it is written."""
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Until it is written, or so long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,14 @@ class Clock:
 
     now: Callable[[], datetime]
     seconds: Callable[[], float]  # monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What this member would like of all, after the step."""
+
+    is_pause: bool
+    save_s: float  # how long the pause may wait for a commit; 0: none is needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +85,7 @@ class Training:
     step: int  # applied
     clock: Clock
     say: Callable[[Event], None]
-    shall_pause: Callable[[], bool]
+    wish: Callable[[], Wish]
     lines: Lines
     first: First | None  # None on all members but the first
     _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
@@ -90,7 +98,7 @@ class Training:
         """Train to the last step, a pause or a failure, and return which; raises PeerLost."""
         self._ends_s.append(self.clock.seconds())
         while self.step < self.spec.steps:
-            pause = self._train_step()
+            wish = self._train_step()
             if not math.isfinite(self._loss):
                 return Failed(why=f"the loss was {self._loss} at step {self.step + 1}")
             is_last = self.step == self.spec.steps
@@ -99,16 +107,18 @@ class Training:
             is_commit = self.step % self.spec.checkpoint_every_steps == 0
             if is_commit or is_last or self.step % COMPARE_STEPS == 0:
                 compare(self.strategy, tensors_of(self.model, self.optimizer), self.step)
-            if is_commit and not is_last:
+            if (is_commit or wish.save_s > 0) and not is_last:
                 self._commit()
-            if pause and not is_last:
+            if wish.is_pause and not is_last:
+                if self.first is not None and wish.save_s > 0:
+                    self.first.commits.wait(wish.save_s)
                 return Paused(epoch=self.epoch, step=self.step)
         return self._finish()
 
-    def _train_step(self) -> bool:
+    def _train_step(self) -> Wish:
         """One step, applied only once all members' gradients and losses are in.
 
-        Returns whether all members shall pause after it.
+        Returns what all members shall do after it.
         """
         spec, strategy = self.spec, self.strategy
         self.model.train()
@@ -132,15 +142,16 @@ class Training:
         compute_s = [0.0] * strategy.world_size
         compute_s[strategy.rank] = self.clock.seconds() - began_s
         strategy.finish()
-        mine_told = [loss_here, float(self.shall_pause()), *compute_s]
+        wish = self.wish()
+        mine_told = [loss_here, float(wish.is_pause), wish.save_s, *compute_s]
         totals = strategy.sum(torch.tensor(mine_told, dtype=torch.float64))
-        self._loss, wishes, *all_compute_s = totals.tolist()
+        self._loss, pauses, save_s, *all_compute_s = totals.tolist()
         if math.isfinite(self._loss):
             apply(self.model, self.optimizer, self.step, spec)
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
             self._tell_straggler(all_compute_s)
-        return bool(wishes > 0)
+        return Wish(pauses > 0, save_s)
 
     def _log_step(self, bytes_sent: int) -> None:
         now_s = self.clock.seconds()

@@ -52,9 +52,10 @@ class Ping(Line):
 
 
 class Pause(Line):
-    """To the first member: stop all members at the next step, with a commit."""
+    """Stop all members at the next step; with `save_s`, once it is committed, or after so long."""
 
     op: Literal["pause"] = "pause"
+    save_s: float | None = None
 
 
 class Imported(Line):

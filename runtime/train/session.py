@@ -6,10 +6,12 @@ must answer while the worker computes.
 """
 
 import logging
+import math
 import queue
 from collections.abc import Callable
 from contextlib import suppress
 
+from runtime.clouds import Notice
 from runtime.coordination import membership
 from runtime.coordination.links import Decided, Links
 from runtime.coordination.log import EpochRecord, Outcome, RunEntry
@@ -17,6 +19,7 @@ from runtime.coordination.membership import Happening, Heard, Lost, Member
 from runtime.coordination.next_epoch import (
     FINISHING,
     JOINING,
+    LEAVING,
     PREPARING,
     TRAINING,
     End,
@@ -27,7 +30,7 @@ from runtime.coordination.next_epoch import (
 from runtime.coordination.phases import Stopwatch
 from runtime.coordination.rendezvous import Rendezvous
 from runtime.errors import Unavailable
-from runtime.limits import HEARTBEAT_S, POLL_LOG_S, RESTART_S, RESTART_S_MAX
+from runtime.limits import CHILD_STOP_S, HEARTBEAT_S, LEAVE_S, POLL_LOG_S, RESTART_S, RESTART_S_MAX
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
 from runtime.role import Node
@@ -37,6 +40,7 @@ from runtime.train.desk import Away, Desk, Hopeless, Proposed, Seen
 from runtime.train.ending import Ending
 
 CRASHES_MAX = 3  # of the worker without a step applied in between; then the fault is not chance
+SAVE_S_MIN = 1.0  # a checkpoint that can't be written in so long is not begun for nothing
 
 log = logging.getLogger("agent")
 
@@ -82,6 +86,7 @@ class Session:
         self._restart_s: float | None = None  # when a new worker is due
         self._pong_s = clock()
         self._stopwatch = Stopwatch()
+        self._leave_s = math.inf  # when it must be gone, after a notice
         self._is_over = False
 
     def work(self) -> None:
@@ -89,7 +94,7 @@ class Session:
         try:
             self._handle(membership.Read(tuple(self._rendezvous.epochs())))
             self._begin()
-            while not self._is_over and not self._node.leaving.is_set():
+            while not self._is_over and not self._has_left:
                 with suppress(queue.Empty):
                     self._take(self._inbox.get(timeout=HEARTBEAT_S))
                 self._keep_time()
@@ -97,6 +102,12 @@ class Session:
             self._links.close()
             self._node.heart.say(link="", straggler="")
             self._child.stop()
+
+    @property
+    def _has_left(self) -> bool:
+        """Told to, or out of the epoch after a notice, or out of time."""
+        is_out = self._member.state == LEAVING
+        return is_out or self._clock() >= self._leave_s or self._node.leaving.is_set()
 
     def _open_rendezvous(self) -> Rendezvous:
         spec = self._node.spec
@@ -132,6 +143,11 @@ class Session:
                     self._obey(event)
             case Heard() | Lost():
                 self._handle(news)
+            case Notice(left_s=left_s, why=why):
+                log.warning("leaves: %s", why)
+                self._leave_s = self._clock() + min(left_s, LEAVE_S)
+                self._handle(membership.Noticed())
+                self._node.heart.say(why=why)
             case Decided(number=number, record=record):
                 self._learn(number, record)
             case Seen():
@@ -252,9 +268,10 @@ class Session:
                 log.warning("epoch %d is over: %s", epoch, why)
                 self._stopwatch.sign(self._clock(), silent_s)
                 self._child.send(protocol.Abort(number=epoch))
-            case membership.Pause(newcomers=newcomers):
-                log.info("pause for %s", ", ".join(newcomers))
-                self._child.send(protocol.Pause())
+            case membership.Pause(newcomers=newcomers, is_saving=is_saving):
+                log.info("pause for %s", ", ".join(newcomers) or "leaving")
+                save_s = max(SAVE_S_MIN, self._leave_s - self._clock() - CHILD_STOP_S)
+                self._child.send(protocol.Pause(save_s=save_s if is_saving else None))
             case Propose():
                 self._desk.propose(action)
             case End(outcome=outcome, why=why):

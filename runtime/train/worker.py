@@ -28,7 +28,7 @@ from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
 from runtime.train.committer import Committer
 from runtime.train.data import Data, open_data, prepare
-from runtime.train.loop import Clock, First, Training
+from runtime.train.loop import Clock, First, Training, Wish
 from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.protocol import (
@@ -68,6 +68,7 @@ class Orders:
     def __init__(self, say: Say) -> None:
         self.inbox: queue.SimpleQueue[Work | Epoch] = queue.SimpleQueue()
         self.pause = threading.Event()
+        self.save_s = 0.0  # how long a pause may wait for a commit; 0: it wants none
         self._say = say
         self._lock = threading.Lock()
         self._over = -1  # the newest epoch that is said to be over
@@ -79,7 +80,8 @@ class Orders:
             match COMMANDS.validate_json(line):
                 case Ping():
                     self._say(Pong())
-                case Pause():
+                case Pause(save_s=save_s):
+                    self.save_s = save_s or 0.0
                     self.pause.set()
                 case Abort(number=number):
                     self._abort(number)
@@ -124,6 +126,7 @@ class Worker:
     def train(self, epoch: Epoch, orders: Orders) -> None:
         """One epoch, to whatever ends it; says what that was."""
         orders.pause.clear()
+        orders.save_s = 0.0
         strategy = self._strategy(epoch)
         orders.watch(epoch.number, strategy)
         source: StateServer | None = None
@@ -148,7 +151,7 @@ class Worker:
                 step=self._step,
                 clock=self._clock,
                 say=self._say,
-                shall_pause=orders.pause.is_set,
+                wish=lambda: Wish(orders.pause.is_set(), orders.save_s),
                 lines=lines,
                 first=first,
             )

@@ -26,8 +26,8 @@ ME = "training-1"
 class FakeKeeper:
     """Answers the orders of one pool, unless its weather is bad."""
 
-    def __init__(self) -> None:
-        self.stack_id = secrets.token_hex(4)
+    def __init__(self, stack_id: str | None = None) -> None:
+        self.stack_id = stack_id or secrets.token_hex(4)
         self.weather = Weather.WELL
         self.size = 2
         self.leave_by: datetime | None = None

@@ -194,9 +194,9 @@ class HeldNode:
         await asyncio.to_thread(end_rest, process)  # before it is reaped: see there
         status = reap(process.pid)
         self.process, self._is_stopping = None, False
-        self._leave_by = None  # a new process is a new machine
+        is_reclaimed, self._leave_by = self._leave_by is not None, None  # a new one: a new machine
         self._asked.clear()
-        if is_asked:
+        if is_asked or is_reclaimed:
             log.info("%s: pid %d has left (status %s)", self.node, process.pid, status)
             return 0.0
         log.warning("%s: pid %d ended by itself (status %s)", self.node, process.pid, status)

@@ -18,7 +18,9 @@ from runtime.limits import HEARTBEAT_S
 
 STEP_S = 0.3
 TICK_S = 0.25
+REPLACE_S = 5.0  # from a leave to the boot of a new machine
 READ_S = 1.0  # between two looks at the log
+BLOWS = ("kill", "notice", "start", "worker", "freeze", "thaw", "split", "heal", "store")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -119,6 +121,11 @@ class Simulation:
         self._happen(node, m.Died())
         self._break_group(node)
         self._start_worker(node)
+
+    def notice(self, name: str) -> None:
+        """Its cloud will take it: it leaves when it can."""
+        node = self.nodes[name]
+        self._at(0.0, node, lambda: self._happen(node, m.Noticed()))
 
     def freeze(self, name: str) -> None:
         """Nothing of it runs, its connections stay."""
@@ -223,6 +230,16 @@ class Simulation:
         assert node.member is not None
         for action in node.member.handle(happening, self.now_s):
             self._act(node, action)
+        if node.is_up and node.member.state == next_epoch.LEAVING:
+            self.kill(node.name)
+            heapq.heappush(
+                self._queue,
+                (self.now_s + REPLACE_S, next(self._order), lambda: self._replace(node.name)),
+            )
+
+    def _replace(self, name: str) -> None:
+        if not self.nodes[name].is_up:
+            self.start(name)
 
     def _act(self, node: Node, action: m.Action) -> None:
         match action:
@@ -372,9 +389,13 @@ def shake(seed: int, *, nodes: int, min_nodes: int, blows: int) -> Simulation:
         sim.run(now)
         name = draw.choice(list(sim.nodes))
         node = sim.nodes[name]
-        match draw.choice(["kill", "start", "worker", "freeze", "thaw", "split", "heal", "store"]):
+        match draw.choice(
+            ["kill", "notice", "start", "worker", "freeze", "thaw", "split", "heal", "store"]
+        ):
             case "kill" if node.is_up:
                 sim.kill(name)
+            case "notice" if node.is_up:
+                sim.notice(name)
             case "start" if not node.is_up:
                 sim.start(name)
             case "worker":

@@ -101,6 +101,11 @@ class Rig:
     spec: TrainSpec
     nodes: dict[int, TrainingNode] = field(default_factory=dict)
 
+    @property
+    def stack_id(self) -> str:
+        """Its own, as its addresses are."""
+        return str(self.subnet).rpartition(".")[2].zfill(8)
+
     def store(self, role: str) -> Store:
         """One of the five."""
         return open_store(file_url(self.folder / "stores" / role))
@@ -136,7 +141,7 @@ class Rig:
         urls = {role: self.store(role).url for role in StoreUrls.model_fields}
         spec = NodeSpec(
             stack="test",
-            stack_id=str(self.subnet).rpartition(".")[2].zfill(8),
+            stack_id=self.stack_id,
             cloud="local",
             pool="training",
             node=f"training-{index}",

@@ -22,7 +22,7 @@ from runtime.node_spec import TrainSpec
 from runtime.objects import Store, file_url, open_store
 from runtime.train.committer import Committer
 from runtime.train.data import Data, Samples, open_data, prepare
-from runtime.train.loop import Clock, First, Training
+from runtime.train.loop import Clock, First, Training, Wish
 from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.order import sample_of
@@ -129,7 +129,7 @@ class Member:
             step=step,
             clock=Clock(now=lambda: AT, seconds=lambda: self.tick_s * next(ticks)),
             say=self.said.append,
-            shall_pause=lambda: training.step + 1 == self.pause_at,
+            wish=lambda: Wish(training.step + 1 == self.pause_at, 0.0),
             lines=lines,
             first=first,
         )
@@ -276,8 +276,8 @@ def test_figures_have_the_names_that_were_promised(build: Build) -> None:
         }  # fmt: skip
         assert (line["steps"], line["step_s"]) == (STEPS, LOOKS * members[0].tick_s)
         assert LOOKS * line["tokens_per_s"] == members[0].spec.global_batch * 32
-        # Of two members each sends as much as the gradients are, and loss, wish and both's times.
-        assert line["bytes_sent"] == gradient_bytes + 32
+        # Of two members each sends as much as the gradients are, and loss, wishes and both's times.
+        assert line["bytes_sent"] == gradient_bytes + 40
     for line in held_out:
         assert line.keys() == {"step", "val_loss", "val_bits_per_byte", "val_tokens"}
     assert held_out[-1]["val_loss"] < held_out[0]["val_loss"]
