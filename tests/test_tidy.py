@@ -21,6 +21,7 @@ RUNTIME_FOR_INFRA = {
     "runtime.limits",
     "runtime.objects",
     "runtime.registry",
+    "runtime.checkpoint",
     "runtime.coordination.log",
     "runtime.coordination.phases",
     "runtime.coordination.ticks",

@@ -4,9 +4,10 @@ import secrets
 from datetime import UTC, datetime
 
 from infra.cli.nodes import look
-from infra.cli.runs import WRITER, find_run
+from infra.cli.runs import WRITER, find_run, memberships
 from infra.cli.shapes import RunStarted, RunStopped
 from infra.cli.stack import StackView
+from runtime.checkpoint import commits, counting
 from runtime.coordination.log import Outcome, PoolLog
 from runtime.errors import Refused, Unavailable
 
@@ -23,6 +24,32 @@ def start_run(view: StackView, run: str, now: datetime) -> RunStarted:
 
     Closes a claimed run that is dead; raises Refused if the pool is held or a run is live.
     """
+    return _claim(view, run, now)
+
+
+def continue_run(view: StackView, run: str, now: datetime) -> RunStarted:
+    """Claim the pool for a run that ended before it was published: it goes on where it was.
+
+    Raises Refused for one that is live, published, or has no checkpoint to go on from.
+    """
+    _, entry = find_run(view, run)
+    if entry.outcome is None and look(view.control).is_live(entry):
+        raise Refused(_taken(view, run))
+    if entry.outcome in ("published", "skipped"):
+        raise Refused(
+            f"run {run}: found {entry.outcome}; allowed failed, cancelled or no-capacity; "
+            f"start another: atoll runs start --stack {view.stack}"
+        )
+    epochs = [record.resume_step for record in memberships(view.control, run)]
+    if not counting(commits(view.checkpoints, run), epochs):
+        raise Refused(
+            f"run {run}: found no checkpoint of it; allowed a run with one; start another: "
+            f"atoll runs start --stack {view.stack}"
+        )
+    return _claim(view, run, now)
+
+
+def _claim(view: StackView, run: str, now: datetime) -> RunStarted:
     pool = view.training()
     log = PoolLog(view.control, pool.pool, WRITER)
     state = log.state()

@@ -4,7 +4,7 @@ Each command is thin and imports what it does only when it is called: `--help` n
 """
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from infra.cli.clock import real_clock
 from infra.cli.screen import Screen
 from runtime.errors import AtollError, Refused
 from runtime.limits import NOTICE_AHEAD_S, NOTICE_S_MIN
+
+if TYPE_CHECKING:
+    from infra.cli.shapes import RunStarted
+    from infra.cli.stack import StackView
 
 app = typer.Typer(
     name="atoll",
@@ -30,6 +34,9 @@ app.add_typer(models_app, name="models")
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Name of the Pulumi stack.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON value; all else goes to standard error.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Watch it to its end; exit status 1 if it fails.")
 ]
 Run = Annotated[str, typer.Argument(help="Name of the run, as `atoll runs list` shows it.")]
 STACK = "local"
@@ -220,26 +227,28 @@ def runs_show_command(run: Run, stack: Stack = STACK, is_json: Json = False) -> 
 
 @runs_app.command("start")
 def runs_start_command(
-    stack: Stack = STACK,
-    is_following: Annotated[
-        bool, typer.Option("--follow", "-f", help="Watch it to its end; exit status 1 if it fails.")
-    ] = False,
-    is_json: Json = False,
+    stack: Stack = STACK, is_following: Follow = False, is_json: Json = False
 ) -> None:
     """Start a run now. Refused while one is live."""
     from infra.cli.claims import new_run_name, start_run
-    from infra.cli.follow import follow
     from infra.cli.stack import find_stack
 
-    screen = Screen(is_json)
-    view = find_stack(home(), stack)
-    clock = real_clock()
+    view, clock = find_stack(home(), stack), real_clock()
     now = clock.date()
-    started = start_run(view, new_run_name(now), now)
-    screen.line(f"run {started.run} claimed; {started.nodes} nodes are starting")
-    screen.result(started)
-    if is_following and follow(view, started.run, screen, clock).entry.outcome != "published":
-        raise typer.Exit(1)
+    _claimed(view, start_run(view, new_run_name(now), now), Screen(is_json), is_following)
+
+
+@runs_app.command("resume")
+def runs_resume_command(
+    run: Run, stack: Stack = STACK, is_following: Follow = False, is_json: Json = False
+) -> None:
+    """Go on with a run that failed or was stopped, from its newest sound checkpoint."""
+    from infra.cli.claims import continue_run
+    from infra.cli.stack import find_stack
+
+    view = find_stack(home(), stack)
+    started = continue_run(view, run, real_clock().date())
+    _claimed(view, started, Screen(is_json), is_following)
 
 
 @runs_app.command("stop")
@@ -276,6 +285,18 @@ def models_list_command(stack: Stack = STACK, is_json: Json = False) -> None:
     if not is_json:
         print_models(shape.models, screen)
     screen.result(shape)
+
+
+def _claimed(view: "StackView", started: "RunStarted", screen: Screen, is_following: bool) -> None:
+    """Tell of a run that was just claimed, and watch it if that is wished."""
+    from infra.cli.follow import follow
+
+    screen.line(f"run {started.run} claimed; {started.nodes} nodes are starting")
+    screen.result(started)
+    if not is_following:
+        return
+    if follow(view, started.run, screen, real_clock()).entry.outcome != "published":
+        raise typer.Exit(1)
 
 
 def _agrees(question: str) -> bool:

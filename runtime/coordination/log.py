@@ -53,6 +53,7 @@ class EpochRecord(Record):
     rendezvous: str = ""  # host:port of this epoch's store, on the first member
     resume_step: int = 0  # applied steps that count; commits beyond it do not
     holders: tuple[str, ...] = ()  # members with that state in memory; none: a checkpoint has it
+    claim: int = 0  # of an end: number of the claim that it ends; a run may be claimed again
     why: str = ""
 
 

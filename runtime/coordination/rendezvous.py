@@ -24,18 +24,21 @@ KEY_BYTES = 32
 class Rendezvous:
     """One run as one node sees it. For one thread. All methods may raise Unavailable."""
 
-    def __init__(self, control: Store, pool: str, run: str, node: str) -> None:
+    def __init__(self, control: Store, pool: str, run: str, node: str, claim: int) -> None:
+        """`claim` is the number of the run's claim in its pool's log: a run may be resumed."""
         self._control = control
         self._pool_log = PoolLog(control, pool, node)
         self._log = epoch_log(control, run)
         self._pool = pool
+        self._claim = claim
         self.run = run
         self.node = node
 
     def open_entry(self) -> RunEntry | None:
         """The run's entry in the pool log; None once it has ended, whoever ended it."""
         entry = self._pool_log.state().open_run
-        return entry if entry is not None and entry.run == self.run else None
+        is_ours = entry is not None and (entry.run, entry.number) == (self.run, self._claim)
+        return entry if is_ours else None
 
     def epochs(self) -> list[EpochRecord]:
         """All epochs so far, without the end."""
@@ -60,8 +63,8 @@ class Rendezvous:
 
     def propose(self, decision: Propose, resume_step: int, at: datetime) -> EpochRecord | None:
         """Try to write the next epoch; None if somebody else did, or the run has ended."""
-        log = self._log.records
-        if decision.number != len(log) or any(record.kind == "end" for record in log):
+        known = [record for record in self._log.records if record.kind == "epoch"]
+        if decision.number != len(known) or self._has_ended:
             return None
         record = EpochRecord(
             kind="epoch",
@@ -73,7 +76,7 @@ class Rendezvous:
             writer=self.node,
             at=at,
         )
-        return record if self._log.append_at(decision.number, record) else None
+        return record if self._log.append_at(len(self._log.records), record) else None
 
     def note(self, epoch: int, phases: Phases) -> None:
         """Keep what forming an epoch cost, by its first member; from any thread."""
@@ -82,9 +85,16 @@ class Rendezvous:
     def close(self, why: str) -> None:
         """End the epochs of a run whose end the pool's log tells; a lost race is no matter."""
         records = self._log.read()
-        if not any(record.kind == "end" for record in records):
-            end = EpochRecord(kind="end", why=why, writer=self.node, at=self.now())
+        if not self._has_ended:
+            end = EpochRecord(
+                kind="end", why=why, claim=self._claim, writer=self.node, at=self.now()
+            )
             self._log.append_at(len(records), end)
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether an end of this claim, or of a later one, is known."""
+        return any(r.kind == "end" and r.claim >= self._claim for r in self._log.records)
 
     def end(self, write: Callable[[PoolLog, datetime], bool]) -> bool:
         """Let `write` end the run in the pool's log at the store's time."""

@@ -111,7 +111,8 @@ class Session:
 
     def _open_rendezvous(self) -> Rendezvous:
         spec = self._node.spec
-        return Rendezvous(self._node.control, spec.pool, self._entry.run, spec.node)
+        entry = self._entry
+        return Rendezvous(self._node.control, spec.pool, entry.run, spec.node, entry.number)
 
     def _begin(self) -> None:
         """Tell a fresh worker what the run is."""

@@ -13,6 +13,7 @@ from infra.cli.main import main
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
+    from runtime.coordination.log import Outcome
     from tests.infra.cli.conftest import StandingStack
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,6 +47,69 @@ def test_start_is_refused_while_a_run_is_live_and_changes_nothing(
     assert "atoll runs stop r1 --stack local" in capsys.readouterr().err
     assert len(standing.log().state().runs) == 1
     assert keeper.size == 1
+
+
+def commit(standing: StandingStack, run: str, epoch: int, step: int) -> None:
+    """A checkpoint of it, by its name."""
+    standing.store("checkpoints").put(f"{run}/commits/{epoch}-{step:08d}", b"{}")
+
+
+def test_resume_claims_a_stopped_run_again(
+    standing: StandingStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeper = standing.keep("training", 0)
+    standing.claim("r1", is_old=True)
+    standing.epoch("r1", "training-0")
+    commit(standing, "r1", 0, 50)
+    standing.end("r1", "cancelled")
+
+    code = main(["runs", "resume", "r1", "--json"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "r1", "pool": "training", "nodes": 2}
+    open_run = standing.log().state().open_run
+    assert open_run is not None
+    assert (open_run.run, open_run.number) == ("r1", 2)
+    assert keeper.size == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "step", "told"),
+    [
+        ("published", 50, "found published; allowed failed, cancelled or no-capacity"),
+        ("failed", None, "found no checkpoint of it"),
+        ("failed", 99, "found no checkpoint of it"),  # a later epoch took it back
+    ],
+)
+def test_resume_is_refused_where_there_is_nothing_to_go_on_with(
+    standing: StandingStack,
+    capsys: pytest.CaptureFixture[str],
+    outcome: Outcome,
+    step: int | None,
+    told: str,
+) -> None:
+    standing.claim("r1", is_old=True)
+    standing.epoch("r1", "training-0")
+    standing.epoch("r1", "training-0", resume_step=50)
+    if step is not None:
+        commit(standing, "r1", 0, step)
+    standing.end("r1", outcome)
+
+    code = main(["runs", "resume", "r1"])
+
+    assert code == 1
+    assert told in capsys.readouterr().err
+    assert standing.log().state().open_run is None
+
+
+def test_resume_is_refused_while_the_run_lives(
+    standing: StandingStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standing.claim("r1", is_old=True)
+    standing.say("training", 0, state="training", run="r1")
+
+    assert main(["runs", "resume", "r1"]) == 1
+    assert "is live" in capsys.readouterr().err
 
 
 def test_start_closes_a_claimed_run_that_is_dead(standing: StandingStack) -> None:

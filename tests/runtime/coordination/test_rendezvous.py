@@ -25,8 +25,8 @@ def control(tmp_path: Path) -> HookedStore:
     return HookedStore(tmp_path / "control")
 
 
-def rendezvous(control: Store, node: int = 0, run: str = RUN) -> Rendezvous:
-    return Rendezvous(control, "training", run, f"training-{node}")
+def rendezvous(control: Store, node: int = 0, run: str = RUN, claim: int = 0) -> Rendezvous:
+    return Rendezvous(control, "training", run, f"training-{node}", claim)
 
 
 def proposal(node: int = 0, number: int = 0) -> Propose:
@@ -159,6 +159,30 @@ def test_a_run_is_open_from_its_claim_to_its_end_and_no_other_is(control: Store)
     assert mine.open_entry() is None
     assert pool_log.claim("run-2", AT)
     assert mine.open_entry() is None
+
+
+def test_a_run_that_is_claimed_again_goes_on_and_its_first_claim_is_over(control: Store) -> None:
+    pool_log = PoolLog(control, "training", "operator")
+    assert pool_log.claim(RUN, AT)
+    old = rendezvous(control)
+    assert old.propose(proposal(), 0, AT)
+    assert pool_log.end(RUN, "cancelled", "", AT)
+    old.close("cancelled")
+    assert pool_log.claim(RUN, AT)
+    entry = pool_log.state().open_run
+    assert entry is not None
+
+    new = rendezvous(control, node=1, claim=entry.number)
+
+    assert len(new.epochs()) == 1
+    assert new.propose(proposal(1, 1), 30, AT)
+    assert (old.open_entry(), new.open_entry()) == (None, entry)
+    old.close("cancelled late")
+    old.epochs()
+    assert not old.propose(proposal(0, 2), 0, AT)
+    new.epochs()
+    assert new.propose(proposal(1, 2), 40, AT)
+    assert [epoch.writer for epoch in new.epochs()] == ["training-0", "training-1", "training-1"]
 
 
 def test_peers_are_the_living_nodes_of_this_run_and_pool(control: Store, tmp_path: Path) -> None:

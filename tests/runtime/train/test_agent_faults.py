@@ -153,6 +153,25 @@ def test_a_cancelled_run_stops_on_all_nodes_and_publishes_nothing(rig: Rig) -> N
     assert rig.entry().outcome == "cancelled"
 
 
+def test_a_run_that_was_stopped_is_resumed_by_claiming_it_again(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000})
+    rig.claim()
+    rig.start(0)
+    rig.start(1)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.pool_log().end("run-test", "cancelled", "somebody said so", datetime.now(UTC))
+    rig.wait(lambda: all(p and p.state == "idle" for p in map(rig.presence, (0, 1))), "idle")
+    kept = checkpoint.commits(rig.store("checkpoints"), "run-test")[-1]
+
+    rig.claim()
+    rig.wait(lambda: len(rig.epochs()) >= 2, "it goes on")
+    rig.wait(lambda: len(rig.epochs()[-1].members) == 2, "both are in")
+    rig.wait(lambda: rig.step() > kept.step, "steps")
+
+    second = rig.epochs()[1]
+    assert (second.resume_step, second.holders) == (kept.step, ())
+
+
 def test_too_few_nodes_end_a_run_as_no_capacity(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"min_nodes": 2, "join_s": 1.0})
     rig.claim()
