@@ -27,6 +27,7 @@ ANSWERS: dict[str, type[shapes.Shape]] = {
     "atoll runs list": shapes.RunsShape,
     "atoll runs show": shapes.RunDetail,
     "atoll runs start": shapes.RunStarted,
+    "atoll runs resume": shapes.RunStarted,
     "atoll runs stop": shapes.RunStopped,
     "atoll models list": shapes.ModelsShape,
 }
