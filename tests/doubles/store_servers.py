@@ -24,6 +24,7 @@ from pathlib import Path
 
 import httpx
 
+from runtime.objects import open_store
 from tests.conftest import ROOT
 from tests.doubles.gcs import FakeGcs
 from tests.subnet import Subnet
@@ -133,10 +134,12 @@ def seaweedfs() -> Iterator[StoreServer]:
             bucket = f"http://{host}:{ports[4]}/buckets/{BUCKET}/"
             weed.wait_for(lambda: answers(f"http://{host}:{ports[6]}/"))
             weed.wait_for(lambda: answers(bucket, "POST", status=201))
-            # Its first object waits for a volume.
-            weed.wait_for(lambda: answers(f"{bucket}first", "PUT", status=201))
-            weed.wait_for(lambda: answers(f"{bucket}first", "DELETE", status=204))
-            yield StoreServer(scheme="s3", host=host, port=ports[6])
+            server = StoreServer(scheme="s3", host=host, port=ports[6])
+            # Its first conditional write waits seconds for a volume and for its locks.
+            store = open_store(server.url, options=options("s3", server.address))
+            store.put_if_absent("first", b"")
+            store.delete("first")
+            yield server
 
 
 @contextmanager
