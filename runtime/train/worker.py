@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from runtime import checkpoint
+from runtime.checkpoint.interval import Cadence
 from runtime.errors import Corrupt, Missing, Refused, Unavailable
 from runtime.model.decoder import Decoder, DecoderShape
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
-from runtime.train.committer import Committer
-from runtime.train.data import Data, open_data, prepare
+from runtime.train.committer import Committer, Stages
+from runtime.train.data import Data, DataManifest, open_data, prepare
 from runtime.train.loop import Clock, First, Training
 from runtime.train.metrics import Metrics
 from runtime.train.optimizer import build_optimizer
@@ -45,6 +46,7 @@ from runtime.train.strategy import PeerLost, Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
 from runtime.train.text import read_corpus
+from runtime.train.writing import Writer
 
 DIGEST_BYTES = 32
 
@@ -86,6 +88,7 @@ class Worker:
         self._data_digest = prepare(self._data_store, corpus, work.train.model.vocabulary, attempt)
         self._model = Decoder(shape_of(work.train))
         self._optimizer = build_optimizer(self._model, work.train)
+        self._writer, self._stages = Writer(), Stages()
 
     def train(self, epoch: Epoch, orders: Orders) -> None:
         """One epoch, to whatever ends it; says what that was."""
@@ -99,7 +102,7 @@ class Worker:
             step, data = self._take_state(epoch, strategy)
             first = None
             if strategy.rank == 0:
-                first = self._first(epoch, data.manifest.digest)
+                first = self._first(epoch, data.manifest)
                 metrics = first.metrics
             training = Training(
                 spec=self._work.train,
@@ -180,7 +183,7 @@ class Worker:
             raise Unavailable(f"commit {commit.name}: {fault}") from fault
         return manifest.data
 
-    def _first(self, epoch: Epoch, data_digest: str) -> First:
+    def _first(self, epoch: Epoch, data: DataManifest) -> First:
         run = self._work.run
         folder = self._folder / "runs" / run / str(epoch.number)
         metrics = Metrics(self._checkpoints, run, epoch.number, folder / "tensorboard")
@@ -189,11 +192,19 @@ class Worker:
                 self._checkpoints,
                 run,
                 epoch.resume_steps,
-                data=data_digest,
+                recipe=checkpoint.Recipe.of(self._work.train, data.digest, data.tokenizer.sha256),
+                writer=self._writer,
+                stages=self._stages,
                 clock=self._clock.now,
+                seconds=self._clock.seconds,
                 nonce=lambda: secrets.token_hex(4),
                 note=lambda why: self._say(Noted(why=why)),
                 before=metrics.upload,  # so that no step counts whose figures are lost
+                cadence=Cadence(
+                    every_steps=self._work.train.checkpoint_every_steps,
+                    nodes=epoch.world_size,
+                    failures=epoch.number,
+                ),
             ),
             metrics=metrics,
             export_to=folder / "model",

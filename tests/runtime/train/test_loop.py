@@ -3,7 +3,8 @@
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -15,12 +16,13 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from runtime import checkpoint
-from runtime.checkpoint import Commit
+from runtime.checkpoint import Commit, Recipe
+from runtime.checkpoint.interval import Cadence
 from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.objects import Store, file_url, open_store
-from runtime.train.committer import Committer
+from runtime.train.committer import Committer, Stages
 from runtime.train.data import Data, Samples, open_data, prepare
 from runtime.train.loop import Clock, First, Training
 from runtime.train.metrics import Metrics
@@ -31,6 +33,7 @@ from runtime.train.state import copy_in, set_step, tensors_of
 from runtime.train.strategy import Strategy
 from runtime.train.text import read_corpus
 from runtime.train.worker import shape_of
+from tests.doubles.writer import WriterHere
 from tests.runtime.train.conftest import tiny_spec, write_texts
 from tests.runtime.train.group import Group, at_once
 
@@ -76,6 +79,15 @@ def build_spec(**changes: object) -> TrainSpec:
     """Some steps; no validation and no commit but those of the end."""
     quiet = {"steps": STEPS, "checkpoint_every_steps": 1000, "validate_every_steps": 1000}
     return tiny_spec(Path("unused"), **quiet | changes)
+
+
+class Settled(Committer):
+    """Writes each before the next step: steps of these tests take less than that."""
+
+    def start(self, step: int, samples: int, tensors: Mapping[str, Tensor]) -> None:
+        """Done when it returns."""
+        super().start(step, samples, tensors)
+        self.wait()
 
 
 @dataclass(kw_only=True)
@@ -141,15 +153,20 @@ class Member:
                 metrics.close()
 
     def _first(self, metrics: Metrics) -> First:
-        commits = Committer(
+        commits = Settled(
             self.checkpoints,
             RUN,
             (0, HALF)[: self.epoch + 1],
-            data="d",
+            recipe=Recipe.of(self.spec, "d", "t"),
+            writer=WriterHere(self.checkpoints),
+            stages=Stages(),
             clock=lambda: AT,
+            seconds=time.monotonic,
             nonce=lambda: "n",
             note=pytest.fail,
             before=metrics.upload,
+            cadence=Cadence(every_steps=self.spec.checkpoint_every_steps, nodes=1),
+            grace_s=0.0,
         )
         return First(commits=commits, metrics=metrics, export_to=self.folder / "model")
 
