@@ -26,9 +26,12 @@ from tests.conftest import ROOT
 from tests.doubles.store import HookedStore, Operation, pass_on
 from tests.runtime.checkpoint.conftest import AT
 
-# Calls that change what is on the disk, or come right before one that does.
-CALLS = ("write", "rename", "linkat", "unlink", "mkdir", "openat", "close", "lseek", "statx")
-CALL_MAX = 12  # the n of the n-th call; later ones are rare in one thread
+# Calls that change what is on the disk, or come right before one that does; and how many of them
+# one thread makes in a save.
+CALLS = {
+    "write": 6, "rename": 3, "linkat": 1, "unlink": 6, "mkdir": 4,
+    "openat": 25, "close": 25, "lseek": 12, "statx": 25,
+}  # fmt: skip
 SHARD_BYTES_MAX = 6 << 20  # above 5 MiB a shard goes in parts
 ATTACH_S = 30.0
 RUN = "run-torn"
@@ -117,7 +120,8 @@ def kill_a_save(child: CrashChild, folder: Path, draw: Random) -> Aftermath | No
     """
     order = order_of(folder, draw)
     store, older = open_store(order.store), order.draft.step - 1
-    point = Point(draw.choice(CALLS), draw.randint(1, CALL_MAX))
+    call = draw.choice(list(CALLS))
+    point = Point(call, draw.randint(1, CALLS[call]))
     if not child.kill_at(order, point):
         return None
     found = checkpoint.find_sound(store, RUN, RESUME_STEPS)

@@ -10,7 +10,7 @@ import torch
 
 from tests.benchmarks.crash_child import Order
 from tests.benchmarks.crashes import (
-    CALL_MAX,
+    CALLS,
     Point,
     crash_child,
     flip_bits,
@@ -89,7 +89,7 @@ def torch_kills(folder: Path, points: int) -> int:
             order = order_of(folder, draw)
             order = Order(store=str(folder / "state.pt"), draft=order.draft, shards=order.shards)
             save(order, 1)
-            point = Point("write", draw.randint(1, CALL_MAX))
+            point = Point("write", draw.randint(1, CALLS["write"]))
             if child.kill_at(order, point):
                 met += 1
                 torn += load(Path(order.store)) is None

@@ -215,43 +215,6 @@ def test_a_commit_whose_answer_was_lost_keeps_its_shards_and_can_be_saved_again(
     assert checkpoint.find_sound(store, RUN, [0]) == checkpoint.Sound(commit=Commit(0, 10))
 
 
-def test_each_call_of_a_save_may_be_the_last_and_there_is_a_sound_checkpoint(
-    tmp_path: Path,
-) -> None:
-    class Killed(BaseException):
-        """Not caught by anybody, as a kill is not."""
-
-    def run(folder: Path, number: int, side: str) -> int:
-        store = HookedStore(folder)
-        for step in (10, 20, 30):
-            save(store, 0, step)
-        calls = 0
-
-        def kill(_operation: Operation, _key: str) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                raise Killed
-
-        setattr(store, side, kill)
-        try:
-            save(store, 0, 40)
-            checkpoint.prune(store, RUN, [0], 0.0, set())
-        except Killed:
-            pass
-        store.before = store.after = pass_on
-        found = checkpoint.find_sound(store, RUN, [0])
-        assert found.damaged == ()
-        assert found.commit in (Commit(0, 30), Commit(0, 40))
-        return calls
-
-    for side in ("before", "after"):
-        total = run(tmp_path / f"{side}-whole", 0, side)
-        assert total > 10
-        for number in range(1, total + 1):
-            run(tmp_path / f"{side}-{number}", number, side)
-
-
 def test_no_restore_fails_beside_garbage_collection(store: Store) -> None:
     # The writer commits and prunes, without grace, as fast as it can; readers read the newest.
     save(store, 0, 1)

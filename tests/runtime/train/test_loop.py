@@ -100,6 +100,7 @@ class Member:
     checkpoints: Store
     folder: Path
     epoch: int = 0
+    resume_steps: tuple[int, ...] = (0, HALF)
     pause_at: int | None = None  # the step after which all shall stop; None never
     tick_s: float = 1.0  # so far has its clock moved whenever it is asked
     said: list[Event] = field(default_factory=list)
@@ -156,7 +157,7 @@ class Member:
         commits = Settled(
             self.checkpoints,
             RUN,
-            (0, HALF)[: self.epoch + 1],
+            self.resume_steps[: self.epoch + 1],
             recipe=Recipe.of(self.spec, "d", "t"),
             writer=WriterHere(self.checkpoints),
             stages=Stages(),
@@ -261,6 +262,32 @@ def test_any_number_of_members_learns_the_same_and_members_do_not_drift_apart(
         torch.testing.assert_close(losses(members[0]), losses(alone[0]), rtol=1e-4, atol=0)
         assert distance(members[0], alone[0]) < 1e-2
     assert losses(alone[0])[-1] < losses(alone[0])[0] - 0.5
+
+
+def test_a_run_goes_on_from_its_checkpoints_on_any_number_of_members(
+    build: Build, prepared: Data
+) -> None:
+    alone = build(1, "alone")
+    train(alone)
+    asked: list[int] = []
+    found: list[float] = []
+
+    for epoch, (world_size, start, end) in enumerate([(1, 0, 4), (3, 4, 8), (2, 8, STEPS)]):
+        members = build(world_size, "sizes")
+        for member in members:
+            member.data = replace(prepared, train=Asked(prepared.train.tokens, 32, asked))
+            member.epoch, member.resume_steps = epoch, (0, 4, 8)
+            if start:
+                member.resume(Commit(epoch - 1, start))
+                assert equal(member, members[0])
+        members[0].pause_at = end
+        train(members, start)
+        found += losses(members[0])
+        assert all(equal(member, members[0]) for member in members)
+
+    torch.testing.assert_close(found, losses(alone[0]), rtol=1e-4, atol=0)
+    consumed = range(STEPS * members[0].spec.global_batch)
+    assert sorted(asked) == sorted(sample_of(at, len(prepared.train), 0) for at in consumed)
 
 
 def test_the_size_of_a_micro_batch_changes_nothing_but_the_memory(build: Build) -> None:
