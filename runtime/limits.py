@@ -69,6 +69,18 @@ ENGINE_HUNG_S = 30.0  # silent for this long: killed; one step of a large model 
 ENGINE_AGAIN_S_MAX = 10.0  # longest pause before an engine that keeps dying is started again
 MODEL_AGAIN_S = 60.0  # a model version that could not be served is tried again after this
 
+# Checkpoints
+VERIFY_CHUNK_BYTES = 16 << 20  # read at once when a shard is verified
+COMMIT_LOOKS_MAX = 5  # for a commit that is not deleted while it is read
+COMMIT_GRACE_S = 600.0  # a replaced checkpoint stays this long: somebody may be reading it
+ORPHAN_S = 24 * 3600.0  # shards in no manifest are garbage after this
+WRITER_HUNG_S = 120.0  # a writer that has not written a shard for this long is killed
+SPOOL_S = 600.0  # a checkpoint that the store won't take is tried for this long
+SPOOL_AGAIN_S = 2.0  # first pause between two tries
+SPOOL_AGAIN_S_MAX = 30.0  # and the longest
+INTERVAL_S_MIN = 30.0  # between two checkpoints, however dear a failure is
+INTERVAL_S_MAX = 1800.0  # and however cheap
+
 assert CONNECT_S <= READY_CHECK_S
 assert REPLICA_HUNG_S > READY_CHECK_S * READY_CHECKS_DOWN
 assert UPSTREAM_IDLE_S < KEEP_ALIVE_S
@@ -92,3 +104,8 @@ TOKEN_MARGIN_S = 60.0  # a token this near its end is fetched anew
 ANSWER_BYTES_MAX = 1 << 20
 
 assert NOTICE_POLL_S + METADATA_S + LEAVE_S <= NOTICE_S_MIN
+
+assert COMMIT_GRACE_S > 2 * COLLECTIVE_S, "a fenced node ends before it may delete"
+assert COMMIT_GRACE_S < ORPHAN_S
+assert SPOOL_AGAIN_S < SPOOL_AGAIN_S_MAX < SPOOL_S
+assert INTERVAL_S_MIN < INTERVAL_S_MAX

@@ -56,7 +56,10 @@ ARROWS: dict[str, set[str]] = {
     "runtime.coordination": {
         *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.node_spec"),
     },
-    "runtime.checkpoint": {"runtime.objects", "runtime.errors"},
+    "runtime.checkpoint": {
+        *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.lines"),
+        "runtime.node_spec",
+    },
     "runtime.registry": {"runtime.coordination", "runtime.objects", "runtime.errors"},
     "runtime.model": {"runtime.errors"},
     "runtime.role": {

@@ -94,8 +94,11 @@ class TrainingSpec(Part):
     seed: int = Field(
         default=0, ge=0, le=SEED_MAX, description="Of weights and of the order of the data."
     )
-    checkpoint_every_steps: int = Field(
-        default=50, ge=1, description="A commit after this many steps."
+    checkpoint_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="A checkpoint after this many steps; left out, as often as it pays, by what "
+        "one costs and how often nodes fail.",
     )
     validate_every_steps: int = Field(
         default=100, ge=1, description="Held-out loss after this many steps."

@@ -1,23 +1,71 @@
-"""Writes checkpoints beside training: tensors are staged at once, written by a thread.
+"""Writes checkpoints beside training: tensors are staged at once, another process writes them.
 
-A store that can't take one (a full disk) costs that checkpoint, not the run.
+There is room for two: one in the writing, and the newest one, which waits for it. So training
+never waits for a store, however slow, and what is not written yet is overtaken rather than queued.
+A store that takes none for a while costs those checkpoints, not the run.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from torch import Tensor
 
-from runtime import checkpoint
-from runtime.checkpoint import Commit
-from runtime.errors import AtollError
+from runtime.checkpoint import Draft, Recipe
+from runtime.checkpoint.interval import Cadence
+from runtime.checkpoint.protocol import NotSaved, Saved, Task
+from runtime.limits import COMMIT_GRACE_S, SPOOL_AGAIN_S, SPOOL_AGAIN_S_MAX, SPOOL_S
 from runtime.objects import Store
-from runtime.train.state import to_shards
+from runtime.train.stage import Shape, Stage
+
+log = logging.getLogger("worker")
+
+
+class Writes(Protocol):
+    """What writes one checkpoint at a time."""
+
+    def save(self, task: Task, files: frozenset[int]) -> Saved | NotSaved:
+        """Write it; `files` are all descriptors that tasks may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A checkpoint that waits to be written."""
+
+    stage: Stage
+    draft: Draft
+
+
+class Stages:
+    """Room for two checkpoints, kept from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self._shape: Shape | None = None
+        self._pair: tuple[Stage, ...] = ()
+
+    @property
+    def files(self) -> frozenset[int]:
+        """The descriptors of both."""
+        return frozenset(file for stage in self._pair for file in stage.files)
+
+    def free(self, tensors: Mapping[str, Tensor], busy: Stage | None) -> Stage:
+        """The one that is not busy; both are made anew for tensors of another shape."""
+        shape = Shape.of(tensors)
+        if shape != self._shape:
+            assert busy is None, "one run, one shape"
+            for stage in self._pair:
+                stage.close()
+            self._pair, self._shape = (), None
+            self._pair = (Stage(shape), Stage(shape))
+            self._shape = shape
+        return self._pair[0] if busy is not self._pair[0] else self._pair[1]
 
 
 class Committer:
-    """The first member's, for one epoch. At most one checkpoint is in the writing."""
+    """The first member's, for one epoch."""
 
     def __init__(
         self,
@@ -25,64 +73,144 @@ class Committer:
         run: str,
         resume_steps: tuple[int, ...],
         *,
-        data: str,
+        recipe: Recipe,
+        writer: Writes,
+        stages: Stages,
         clock: Callable[[], datetime],
+        seconds: Callable[[], float],
         nonce: Callable[[], str],
         note: Callable[[str], None],
         before: Callable[[], None],
+        cadence: Cadence,
+        grace_s: float = COMMIT_GRACE_S,
     ) -> None:
         """`note` hears of a checkpoint not written; `before` runs before each is written."""
-        self._store = store
+        self._url = store.url
         self._run = run
         self._resume_steps = resume_steps  # of all epochs up to this one
-        self._data = data
+        self._recipe = recipe
+        self._writer = writer
+        self._stages = stages
         self._clock = clock
+        self._seconds = seconds
         self._nonce = nonce
         self._note = note
         self._before = before
-        self._has_noted = False
+        self._cadence = cadence
+        self._step_began_s: float | None = None  # None: this epoch's first is still to be seen
+        self._grace_s = grace_s
+        self._noted = ""
+        self._lock = threading.Lock()
+        self._waiting: Staged | None = None
+        self._writing: Staged | None = None
         self._thread: threading.Thread | None = None
-        self._stage: dict[str, Tensor] = {}  # reused: staging again costs a copy, not an allocation
+        self._wake = threading.Event()  # no pause between tries any more
+        self._is_ending = False
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether one is being written now."""
+        return self._thread is not None
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save after this step; asked after every one, which tells how long each took.
+
+        Only the first member saves, so it alone decides.
+        """
+        now_s = self._seconds()
+        if self._step_began_s is not None:
+            self._cadence.stepped(now_s - self._step_began_s, is_writing=self.is_writing)
+        self._step_began_s = now_s
+        return self._cadence.is_due(step)
 
     def start(self, step: int, samples: int, tensors: Mapping[str, Tensor]) -> None:
-        """Stage the tensors as they are now, then write; waits for the one before."""
-        self.wait()
-        for name, tensor in tensors.items():
-            if name in self._stage:
-                self._stage[name].copy_(tensor)
-            else:
-                self._stage[name] = tensor.clone()
-        self._thread = threading.Thread(
-            target=self._write, args=(step, samples), name="committer", daemon=True
-        )
-        self._thread.start()
+        """Stage the tensors as they are now, and have them written beside training."""
+        began_s = self._seconds()
+        with self._lock:
+            overtaken, self._waiting = self._waiting, None
+            busy = self._writing.stage if self._writing is not None else None
+        if overtaken is not None:
+            log.warning("checkpoint of step %d overtaken by %d", overtaken.draft.step, step)
+        try:
+            stage = self._stages.free(tensors, busy)
+            stage.take(tensors)
+        except OSError as fault:
+            self._tell(f"checkpoint of step {step} not written: {fault}")
+            return
+        self._step_began_s = self._seconds()
+        self._cadence.staged(self._step_began_s - began_s)
+        with self._lock:
+            self._waiting = Staged(stage, self._draft(step, samples))
+            self._wake.set()
+            if self._writing is None and self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._write_all, name="committer", daemon=True
+                )
+                self._thread.start()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Until nothing is in the writing, or so long."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            if not self._thread.is_alive():
-                self._thread = None
+        """Until all is written, or the store has refused it once more; or so long."""
+        with self._lock:
+            self._is_ending = True
+            self._wake.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        self._is_ending = False
 
-    def _write(self, step: int, samples: int) -> None:
-        commit = Commit(len(self._resume_steps) - 1, step)
-        self._before()
-        try:
-            checkpoint.save(
-                self._store,
-                self._run,
-                commit,
-                samples=samples,
-                data=self._data,
-                shards=to_shards(self._stage),
-                nonce=self._nonce(),
-                at=self._clock(),
-            )
-            checkpoint.prune(self._store, self._run, self._resume_steps)
-        except AtollError as fault:
-            self._note(f"checkpoint of step {step} not written: {fault}")
-            self._has_noted = True
-        else:
-            if self._has_noted:
-                self._note("")
-            self._has_noted = False
+    def _draft(self, step: int, samples: int) -> Draft:
+        return Draft(
+            **dict(self._recipe),
+            run=self._run,
+            epoch=len(self._resume_steps) - 1,
+            step=step,
+            samples=samples,
+            at=self._clock(),
+            nonce=self._nonce(),
+        )
+
+    def _write_all(self) -> None:
+        while True:
+            with self._lock:
+                self._writing, self._waiting = self._waiting, None
+                if self._writing is None:
+                    self._thread = None
+                    return
+                staged = self._writing
+                if not self._is_ending:
+                    self._wake.clear()
+            self._write(staged)
+
+    def _write(self, staged: Staged) -> None:
+        """Try until it is written, a newer one waits, nobody waits any more, or time is up."""
+        draft = staged.draft
+        task = Task(
+            store=self._url,
+            draft=draft,
+            files=staged.stage.files,
+            resume_steps=self._resume_steps,
+            grace_s=self._grace_s,
+        )
+        until_s = self._seconds() + SPOOL_S
+        pause_s = SPOOL_AGAIN_S
+        while True:
+            is_last = self._is_ending
+            self._before()
+            outcome = self._writer.save(task, self._stages.files)
+            if isinstance(outcome, Saved):
+                self._tell("; ".join(outcome.faults))
+                return
+            self._tell(f"checkpoint of step {draft.step} not written: {outcome.why}")
+            if outcome.is_final or is_last or self._waiting is not None:
+                return
+            if self._seconds() >= until_s:
+                self._tell(f"checkpoint of step {draft.step} given up: {outcome.why}")
+                return
+            self._wake.wait(pause_s)
+            pause_s = min(2 * pause_s, SPOOL_AGAIN_S_MAX)
+
+    def _tell(self, why: str) -> None:
+        """Say what is new: a fault, or that there is none any more."""
+        if why != self._noted:
+            self._noted = why
+            self._note(why)

@@ -41,6 +41,9 @@ SAY_S = 0.2  # at most this often: presence is written far less often
 class Commits(Protocol):
     """Where the first member's checkpoints go."""
 
+    def is_due(self, step: int) -> bool:
+        """Whether to save after this step; asked once for every step."""
+
     def start(self, step: int, samples: int, tensors: dict[str, torch.Tensor]) -> None:
         """Begin to write one."""
 
@@ -61,7 +64,8 @@ class Wish:
     """What this member would like of all, after the step."""
 
     is_pause: bool
-    save_s: float  # how long the pause may wait for a commit; 0: none is needed
+    is_commit: bool
+    save_s: float = 0.0  # how long the pause may wait for a commit; 0: none is needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +89,8 @@ class Training:
     step: int  # applied
     clock: Clock
     say: Callable[[Event], None]
-    wish: Callable[[], Wish]
+    shall_pause: Callable[[], bool]
+    save_s: Callable[[], float]
     lines: Lines
     first: First | None  # None on all members but the first
     _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
@@ -104,10 +109,9 @@ class Training:
             is_last = self.step == self.spec.steps
             if self.step % self.spec.validate_every_steps == 0 and not is_last:
                 self._log_held(self._evaluate(QUICK_SAMPLES))
-            is_commit = self.step % self.spec.checkpoint_every_steps == 0
-            if is_commit or is_last or self.step % COMPARE_STEPS == 0:
+            if wish.is_commit or is_last or self.step % COMPARE_STEPS == 0:
                 compare(self.strategy, tensors_of(self.model, self.optimizer), self.step)
-            if (is_commit or wish.save_s > 0) and not is_last:
+            if wish.is_commit and not is_last:
                 self._commit()
             if wish.is_pause and not is_last:
                 if self.first is not None and wish.save_s > 0:
@@ -142,16 +146,26 @@ class Training:
         compute_s = [0.0] * strategy.world_size
         compute_s[strategy.rank] = self.clock.seconds() - began_s
         strategy.finish()
-        wish = self.wish()
-        mine_told = [loss_here, float(wish.is_pause), wish.save_s, *compute_s]
-        totals = strategy.sum(torch.tensor(mine_told, dtype=torch.float64))
-        self._loss, pauses, save_s, *all_compute_s = totals.tolist()
+        totals = strategy.sum(
+            torch.tensor(
+                [
+                    loss_here,
+                    float(self.shall_pause()),
+                    # The first member alone knows what its checkpoints cost.
+                    float(self.first is not None and self.first.commits.is_due(self.step + 1)),
+                    self.save_s(),
+                    *compute_s,
+                ],
+                dtype=torch.float64,
+            )
+        )
+        self._loss, pauses, commits, save_s, *all_compute_s = totals.tolist()
         if math.isfinite(self._loss):
             apply(self.model, self.optimizer, self.step, spec)
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
             self._tell_straggler(all_compute_s)
-        return Wish(pauses > 0, save_s)
+        return Wish(pauses > 0, commits > 0 or save_s > 0, save_s)
 
     def _log_step(self, bytes_sent: int) -> None:
         now_s = self.clock.seconds()

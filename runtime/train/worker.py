@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from runtime import checkpoint
+from runtime.checkpoint.interval import Cadence
 from runtime.coordination.next_epoch import NO_STATE
 from runtime.coordination.state_transfer import StateServer, fetch
 from runtime.errors import Corrupt, Missing, Refused, Unavailable
@@ -26,9 +27,9 @@ from runtime.limits import STATE_BYTES_PER_S
 from runtime.model.decoder import Decoder, DecoderShape
 from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
-from runtime.train.committer import Committer
+from runtime.train.committer import Committer, Stages
 from runtime.train.data import Data, open_data, prepare
-from runtime.train.loop import Clock, First, Training, Wish
+from runtime.train.loop import Clock, First, Training
 from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.protocol import (
@@ -53,6 +54,7 @@ from runtime.train.strategy import Diverged, PeerLost, Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
 from runtime.train.text import read_corpus
+from runtime.train.writing import Writer
 
 MEMORY_ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is one of the latter
 STATE_KEY = "state"  # in the epoch's store: where the state is served
@@ -122,6 +124,8 @@ class Worker:
         self._optimizer = build_optimizer(self._model, work.train)
         self._step = NO_STATE  # applied in memory
         self._lines: Lines | None = None  # figures of the last epoch
+        self._writer, self._stages = Writer(), Stages()
+        self._committer: Committer | None = None  # of the last epoch that this one was first in
 
     def train(self, epoch: Epoch, orders: Orders) -> None:
         """One epoch, to whatever ends it; says what that was."""
@@ -151,7 +155,8 @@ class Worker:
                 step=self._step,
                 clock=self._clock,
                 say=self._say,
-                wish=lambda: Wish(orders.pause.is_set(), orders.save_s),
+                shall_pause=orders.pause.is_set,
+                save_s=lambda: orders.save_s,
                 lines=lines,
                 first=first,
             )
@@ -235,6 +240,11 @@ class Worker:
         self._use_data(bytes(shared.tolist()).hex())
         self._step = step
 
+    @property
+    def _recipe(self) -> checkpoint.Recipe:
+        data = self._data.manifest
+        return checkpoint.Recipe.of(self._work.train, data.digest, data.tokenizer.sha256)
+
     def _use_data(self, digest: str) -> None:
         """The run goes on with the data that it began with."""
         if digest != self._data.manifest.digest:
@@ -258,6 +268,7 @@ class Worker:
             raise Unavailable(f"{run}: found no commit of step {step} that counts")
         try:
             manifest = checkpoint.read_manifest(store, run, commit)
+            checkpoint.refuse_mismatch(manifest, self._recipe)
             copy_in(tensors, checkpoint.read(store, manifest))
         except (Corrupt, Missing) as fault:
             # Damaged since it was chosen: the next epoch's proposer checks again and goes back.
@@ -278,19 +289,28 @@ class Worker:
         return self._folder / "runs" / self._work.run / str(epoch.number)
 
     def _first(self, epoch: Epoch, metrics: Metrics) -> First:
-        return First(
-            commits=Committer(
-                self._checkpoints,
-                self._work.run,
-                epoch.resume_steps,
-                data=self._data.manifest.digest,
-                clock=self._clock.now,
-                nonce=lambda: secrets.token_hex(4),
-                note=lambda why: self._say(Noted(why=why)),
-                before=metrics.upload,  # so that no step counts whose figures are lost
+        if self._committer is not None and self._committer.is_writing:
+            # It may go on with the last epoch's checkpoint, which counts; ours must not touch it.
+            self._writer, self._stages = Writer(), Stages()
+        self._committer = Committer(
+            self._checkpoints,
+            self._work.run,
+            epoch.resume_steps,
+            recipe=self._recipe,
+            writer=self._writer,
+            stages=self._stages,
+            clock=self._clock.now,
+            seconds=self._clock.seconds,
+            nonce=lambda: secrets.token_hex(4),
+            note=lambda why: self._say(Noted(why=why)),
+            before=metrics.upload,  # so that no step counts whose figures are lost
+            cadence=Cadence(
+                every_steps=self._work.train.checkpoint_every_steps,
+                nodes=epoch.world_size,
+                failures=epoch.number,
             ),
-            export_to=self._epoch_folder(epoch) / "model",
         )
+        return First(commits=self._committer, export_to=self._epoch_folder(epoch) / "model")
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

@@ -3,7 +3,8 @@
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -15,14 +16,15 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from runtime import checkpoint
-from runtime.checkpoint import Commit
+from runtime.checkpoint import Commit, Recipe
+from runtime.checkpoint.interval import Cadence
 from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.objects import Store, file_url, open_store
-from runtime.train.committer import Committer
+from runtime.train.committer import Committer, Stages
 from runtime.train.data import Data, Samples, open_data, prepare
-from runtime.train.loop import Clock, First, Training, Wish
+from runtime.train.loop import Clock, First, Training
 from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
 from runtime.train.order import sample_of
@@ -31,6 +33,7 @@ from runtime.train.state import copy_in, set_step, tensors_of
 from runtime.train.strategy import Strategy
 from runtime.train.text import read_corpus
 from runtime.train.worker import shape_of
+from tests.doubles.writer import WriterHere
 from tests.runtime.train.conftest import tiny_spec, write_texts
 from tests.runtime.train.group import Group, at_once
 
@@ -79,6 +82,15 @@ def build_spec(**changes: object) -> TrainSpec:
     return tiny_spec(Path("unused"), **quiet | changes)
 
 
+class Settled(Committer):
+    """Writes each before the next step: steps of these tests take less than that."""
+
+    def start(self, step: int, samples: int, tensors: Mapping[str, Tensor]) -> None:
+        """Done when it returns."""
+        super().start(step, samples, tensors)
+        self.wait()
+
+
 @dataclass(kw_only=True)
 class Member:
     """A training member with all it needs, at a step of a run."""
@@ -89,6 +101,7 @@ class Member:
     checkpoints: Store
     folder: Path
     epoch: int = 0
+    resume_steps: tuple[int, ...] = (0, HALF)
     pause_at: int | None = None  # the step after which all shall stop; None never
     tick_s: float = 1.0  # so far has its clock moved whenever it is asked
     said: list[Event] = field(default_factory=list)
@@ -129,7 +142,8 @@ class Member:
             step=step,
             clock=Clock(now=lambda: AT, seconds=lambda: self.tick_s * next(ticks)),
             say=self.said.append,
-            wish=lambda: Wish(training.step + 1 == self.pause_at, 0.0),
+            shall_pause=lambda: training.step + 1 == self.pause_at,
+            save_s=lambda: 0.0,
             lines=lines,
             first=first,
         )
@@ -142,15 +156,20 @@ class Member:
             lines.close()
 
     def _first(self, metrics: Metrics) -> First:
-        commits = Committer(
+        commits = Settled(
             self.checkpoints,
             RUN,
-            (0, HALF)[: self.epoch + 1],
-            data="d",
+            self.resume_steps[: self.epoch + 1],
+            recipe=Recipe.of(self.spec, "d", "t"),
+            writer=WriterHere(self.checkpoints),
+            stages=Stages(),
             clock=lambda: AT,
+            seconds=time.monotonic,
             nonce=lambda: "n",
             note=pytest.fail,
             before=metrics.upload,
+            cadence=Cadence(every_steps=self.spec.checkpoint_every_steps, nodes=1),
+            grace_s=0.0,
         )
         return First(commits=commits, export_to=self.folder / "model")
 
@@ -247,6 +266,32 @@ def test_any_number_of_members_learns_the_same_and_members_do_not_drift_apart(
     assert losses(alone[0])[-1] < losses(alone[0])[0] - 0.5
 
 
+def test_a_run_goes_on_from_its_checkpoints_on_any_number_of_members(
+    build: Build, prepared: Data
+) -> None:
+    alone = build(1, "alone")
+    train(alone)
+    asked: list[int] = []
+    found: list[float] = []
+
+    for epoch, (world_size, start, end) in enumerate([(1, 0, 4), (3, 4, 8), (2, 8, STEPS)]):
+        members = build(world_size, "sizes", checkpoint_every_steps=4)
+        for member in members:
+            member.data = replace(prepared, train=Asked(prepared.train.tokens, 32, asked))
+            member.epoch, member.resume_steps = epoch, (0, 4, 8)
+            if start:
+                member.resume(Commit(epoch - 1, start))
+                assert equal(member, members[0])
+        members[0].pause_at = end
+        train(members, start)
+        found += losses(members[0])
+        assert all(equal(member, members[0]) for member in members)
+
+    torch.testing.assert_close(found, losses(alone[0]), rtol=1e-4, atol=0)
+    consumed = range(STEPS * members[0].spec.global_batch)
+    assert sorted(asked) == sorted(sample_of(at, len(prepared.train), 0) for at in consumed)
+
+
 def test_the_size_of_a_micro_batch_changes_nothing_but_the_memory(build: Build) -> None:
     figures = []
     for micro_batch in (1, 4, 6):
@@ -277,7 +322,7 @@ def test_figures_have_the_names_that_were_promised(build: Build) -> None:
         assert (line["steps"], line["step_s"]) == (STEPS, LOOKS * members[0].tick_s)
         assert LOOKS * line["tokens_per_s"] == members[0].spec.global_batch * 32
         # Of two members each sends as much as the gradients are, and loss, wishes and both's times.
-        assert line["bytes_sent"] == gradient_bytes + 40
+        assert line["bytes_sent"] == gradient_bytes + 48
     for line in held_out:
         assert line.keys() == {"step", "val_loss", "val_bits_per_byte", "val_tokens"}
     assert held_out[-1]["val_loss"] < held_out[0]["val_loss"]
