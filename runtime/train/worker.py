@@ -186,6 +186,7 @@ class Worker:
     def _first(self, epoch: Epoch, data: DataManifest) -> First:
         run = self._work.run
         folder = self._folder / "runs" / run / str(epoch.number)
+        self._stages.prepare(tensors_of(self._model, self._optimizer))
         metrics = Metrics(self._checkpoints, run, epoch.number, folder / "tensorboard")
         return First(
             commits=Committer(
