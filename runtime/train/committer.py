@@ -45,14 +45,29 @@ class Stages:
     def __init__(self) -> None:
         self._shape: Shape | None = None
         self._pair: tuple[Stage, ...] = ()
+        self._warming: threading.Thread | None = None
 
     @property
     def files(self) -> frozenset[int]:
         """The descriptors of both."""
         return frozenset(file for stage in self._pair for file in stage.files)
 
+    def prepare(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the memory of the first beside training, so that its first save costs no more."""
+        if self._shape is not None:
+            return
+        try:
+            stage = self.free(tensors, None)
+        except OSError:
+            return  # told when it is needed
+        self._warming = threading.Thread(target=stage.warm, args=(tensors,), daemon=True)
+        self._warming.start()
+
     def free(self, tensors: Mapping[str, Tensor], busy: Stage | None) -> Stage:
         """The one that is not busy; both are made anew for tensors of another shape."""
+        if self._warming is not None:
+            self._warming.join()
+            self._warming = None
         shape = Shape.of(tensors)
         if shape != self._shape:
             assert busy is None, "one run, one shape"

@@ -292,6 +292,7 @@ class Worker:
         if self._committer is not None and self._committer.is_writing:
             # It may go on with the last epoch's checkpoint, which counts; ours must not touch it.
             self._writer, self._stages = Writer(), Stages()
+        self._stages.prepare(tensors_of(self._model, self._optimizer))
         self._committer = Committer(
             self._checkpoints,
             self._work.run,

@@ -112,13 +112,15 @@ class Ours:
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self._store = open_store(file_url(folder))
         self.writer = Writer()
+        stages = Stages()
+        stages.prepare(trainer.tensors)
         self._committer = Committer(
             self._store,
             RUN,
             (0,),
             recipe=Recipe.of(trainer.spec, "d", "t"),
             writer=self.writer,
-            stages=Stages(),
+            stages=stages,
             clock=lambda: datetime.now(UTC),
             seconds=time.monotonic,
             nonce=lambda: secrets.token_hex(4),

@@ -77,6 +77,7 @@ def build(
     resume_steps: tuple[int, ...] = (0,),
     writer: Writes | None = None,
     every_steps: int | None = 10,
+    stages: Stages | None = None,
 ) -> Committer:
     return Committer(
         store,
@@ -84,7 +85,7 @@ def build(
         resume_steps,
         recipe=RECIPE,
         writer=writer or WriterHere(store),
-        stages=Stages(),
+        stages=stages or Stages(),
         clock=lambda: AT,
         seconds=lambda: told.seconds(),
         nonce=told.nonce,
@@ -190,6 +191,19 @@ def test_staging_takes_no_new_memory_after_the_first_time() -> None:
     assert stages.free(tensors(2.0), first) is not first
     assert stages.files == files
     assert stages.free({"weight.b": torch.zeros(2)}, None) is not first
+
+
+def test_memory_prepared_beforehand_is_what_the_first_save_uses(store: Store, told: Told) -> None:
+    stages = Stages()
+    stages.prepare(tensors(1.0))
+    files = stages.files
+    committer = build(store, told, stages=stages)
+
+    committer.start(10, 40, tensors(3.0))
+    committer.wait()
+
+    assert stages.files == files
+    assert value_of(store, Commit(0, 10)) == 3.0
 
 
 def test_a_store_that_is_away_is_tried_again_until_it_is_back_and_both_are_told(

@@ -144,6 +144,24 @@ def test_a_store_that_refuses_is_told_by_the_process_that_stays(
     assert writer.pid == pid
 
 
+def test_a_disk_that_is_full_leaves_no_commit_and_no_shards(
+    store: Store, shards: tuple[int, ...]
+) -> None:
+    # The kernel refuses this process files above 50 KiB, as a full disk would.
+    limited = Writer(command=("bash", "-c", 'ulimit -f 50; exec "$0" "$@"', *COMMAND))
+    os.pwrite(shards[1], bytes(100_000), 0)
+
+    told = limited.save(task(store, shards), frozenset(shards))
+
+    assert isinstance(told, NotSaved)
+    assert "00001.safetensors" in told.why
+    assert not told.is_final
+    assert [info.key for info in store.list(RUN)] == []
+    os.truncate(shards[1], 1000)
+    assert limited.save(task(store, shards, 20), frozenset(shards)) == Saved()
+    limited.stop()
+
+
 @pytest.mark.parametrize("is_idle", [True, False])
 def test_it_is_gone_when_its_worker_is_killed(store: Store, is_idle: bool) -> None:
     """Also in the middle of a save: its shard is a pipe that gives nothing."""
