@@ -16,7 +16,7 @@ from runtime.node_spec import TrainSpec
 from tests.benchmarks import rival_pools
 from tests.benchmarks.figures import Figure, Goal, figure, rival, run
 from tests.benchmarks.recovery_times import PHASES, Change, joins, loss, normal_step_s
-from tests.benchmarks.rival_pools import RivalPool
+from tests.benchmarks.rival_pools import DEFAULT, SHORT, RivalPool
 from tests.benchmarks.training_pool import (
     NODES,
     Harm,
@@ -36,7 +36,6 @@ FREEZES = 1
 RIVAL_KILLS = 2  # and round
 OVERHEAD_S = 0.5
 BEST_RIVAL_SHARE = 0.2  # of the best rival's time
-HEARTBEATS_S = (5.0, 1.0)  # of torchft's: its default, and what a busy machine still bears
 PLACES: tuple[Callable[[], AbstractContextManager[Place]], ...] = (folder_place, slow_s3_place)
 
 
@@ -81,7 +80,7 @@ def measure(is_quick: bool) -> Sequence[Figure]:
                     add(rivals, their)
     told = [figure("load average before it began", "", [load])]
     for name, seen in found.items():
-        told += figures_of(name, seen, back[name], rivals.values(), spec.watchdog_s)
+        told += figures_of(name, seen, back[name], [*rivals.values()], spec.watchdog_s)
     return [*told, *(rival_figure(one) for one in rivals.values())]
 
 
@@ -101,7 +100,7 @@ def one_round(
                 harm = pool.kill_node(index)
             case _:
                 harm = frozen(pool, index)
-        pool.until(lambda epoch=harm.epoch: len(pool.records()) > epoch + 1, "a next epoch")
+        pool.until_next(harm.epoch)
         pool.until_settled(NODES)
         others = pool.others(index)
         harms.append((kind, harm, sum(others[node] != pid for node, pid in harm.pids.items())))
@@ -123,11 +122,12 @@ def frozen(pool: Pool, index: int) -> Harm:
 
 def rival_round(spec: TrainSpec, kills: int, dice: random.Random) -> Iterator[RivalSeen]:
     """Each rival, from its start."""
-    for make in (
-        lambda: rival_pools.torchrun(spec),
-        *(lambda s=s: rival_pools.torchft(spec, s) for s in HEARTBEATS_S),
-    ):
-        with make() as pool:
+    made: list[AbstractContextManager[RivalPool]] = [
+        rival_pools.torchrun(spec),
+        *(rival_pools.torchft(spec, timeouts) for timeouts in (DEFAULT, SHORT)),
+    ]
+    for one in made:
+        with one as pool:
             yield kills_of(pool, kills, dice)
 
 

@@ -33,6 +33,7 @@ class Change:
 
     before: int
     after: int
+    began_s: float
     gap_s: float  # from the kill, or from the last step before a pause, to the next applied step
     normal_s: float  # a normal step of the epoch before
     steps_lost: int  # applied before, and again afterwards
@@ -51,11 +52,25 @@ def loss(harm: Harm, records: Sequence[EpochRecord], steps: Steps, lines: Sequen
     return _change(harm.at_s, harm.epoch, after, records, steps, lines)
 
 
+def losses(
+    harms: Iterable[Harm], records: Sequence[EpochRecord], steps: Steps, lines: Sequence[Line]
+) -> Iterator[Change]:
+    """What a storm cost: harm to nodes that were in, once for all harm that one epoch mended."""
+    mended = set[int]()
+    for harm in harms:
+        is_mended = any(steps[harm.epoch + 1 :])
+        if is_mended and harm.node in records[harm.epoch].members:
+            change = loss(harm, records, steps, lines)
+            if change.after not in mended and "detect" in change.phases:
+                mended.add(change.after)
+                yield change
+
+
 def joins(records: Sequence[EpochRecord], steps: Steps, lines: Sequence[Line]) -> Iterator[Change]:
     """What newcomers cost: epochs that end in a pause, the next one having one member more."""
     for before, (old, new) in enumerate(itertools.pairwise(records)):
         is_join = set(old.members) < set(new.members) and set(new.holders) == set(old.members)
-        if is_join and steps[before] and steps[before + 1]:
+        if is_join and len(steps[before]) > 1 and steps[before + 1]:
             began_s = steps[before][-1]["at"]
             yield _change(began_s, before, before + 1, records, steps, lines)
 
@@ -83,13 +98,16 @@ def _change(
     lines: Sequence[Line],
 ) -> Change:
     first = steps[after][0]
+    # In a storm an epoch may be broken before it has taken a step.
+    known = next(number for number in range(before, -1, -1) if len(steps[number]) > 1)
     phases, at_s = _phases(began_s, before, after, records[after].members, lines)
     return Change(
         before=before,
         after=after,
+        began_s=began_s,
         gap_s=first["at"] - began_s,
-        normal_s=normal_step_s(steps[before]),
-        steps_lost=int(steps[before][-1]["step"] - first["step"] + 1),
+        normal_s=normal_step_s(steps[known]),
+        steps_lost=int(steps[known][-1]["step"] - first["step"] + 1),
         phases=phases,
         first_step_s=first["at"] - at_s,
     )

@@ -25,6 +25,9 @@ from runtime.node_spec import TrainSpec
 from tests.benchmarks.training_pool import BACK_S, NODES, POLL_S, SETTLED_STEPS, START_S
 
 TORCHFT = "0.2.0"
+Timeouts = tuple[float, float]  # of torchft's lighthouse: of a heartbeat, and to wait for a quorum
+DEFAULT: Timeouts = (5.0, 60.0)
+SHORT: Timeouts = (1.0, 1.0)  # what a busy machine still bears
 COME_BACK_S = 60.0  # a rival that has not gone on by then counts as one that does not come back
 MONITOR_S = 0.1  # how often torchrun looks at its workers: the smallest that is usual
 
@@ -44,9 +47,17 @@ class Event:
 class RivalPool(Protocol):
     """One rival at work."""
 
-    name: str
-    version: str
-    folder: Path
+    @property
+    def name(self) -> str:
+        """With what was set."""
+
+    @property
+    def version(self) -> str:
+        """Of its package."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its processes tell what they do."""
 
     def start(self, rank: int) -> None:
         """Bring a killed worker back, where the rival does not do so itself."""
@@ -62,7 +73,7 @@ class TorchRun:
     folder: Path
     work: Mapping[str, object]
     nodes: int
-    name: str = "torchrun"
+    name: str = "torchrun --standalone, a new store per restart"
     version: str = field(default_factory=lambda: version("torch"))
     _agent: "subprocess.Popen[bytes] | None" = None
 
@@ -78,7 +89,12 @@ class TorchRun:
                 json.dumps(self.work),
             ],
             self.folder / "log",
-            {"OMP_NUM_THREADS": str(self.work["threads"])},
+            {
+                "OMP_NUM_THREADS": str(self.work["threads"]),
+                # Left alone, 2.14.1's restarted workers find the addresses of those before them in
+                # the shared store and never come back (2 of 2 kills here: connection refused).
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            },
         )
 
     def stop(self) -> None:
@@ -97,7 +113,7 @@ class TorchFt:
     folder: Path
     work: dict[str, object]
     nodes: int
-    heartbeat_timeout_s: float
+    timeouts: Timeouts
     python: Path
     version: str = TORCHFT
     _lighthouse: "subprocess.Popen[bytes] | None" = None
@@ -107,17 +123,19 @@ class TorchFt:
     @property
     def name(self) -> str:
         """With the setting that matters here."""
-        return f"torchft, heartbeat time-out {self.heartbeat_timeout_s:g} s"
+        heartbeat_s, join_s = self.timeouts
+        return f"torchft, time-outs: heartbeat {heartbeat_s:g} s, join {join_s:g} s"
 
     def start(self, rank: int) -> None:
         """A replica, and the lighthouse before the first."""
         if self._lighthouse is None:
+            heartbeat_s, join_s = self.timeouts
             self._address = f"127.0.0.1:{free_port()}"
             self._lighthouse = started(
                 [
                     *(str(self.python.with_name("torchft_lighthouse")), "--min_replicas", "1"),
-                    *("--bind", self._address, "--join_timeout_ms", "10000"),
-                    *("--heartbeat_timeout_ms", str(int(self.heartbeat_timeout_s * 1000))),
+                    *("--bind", self._address, "--join_timeout_ms", str(int(join_s * 1000))),
+                    *("--heartbeat_timeout_ms", str(int(heartbeat_s * 1000))),
                 ],
                 self.folder / "lighthouse.log",
                 {},
@@ -156,12 +174,12 @@ def torchrun(spec: TrainSpec) -> Iterator[TorchRun]:
 
 
 @contextmanager
-def torchft(spec: TrainSpec, heartbeat_timeout_s: float) -> Iterator[TorchFt]:
+def torchft(spec: TrainSpec, timeouts: Timeouts) -> Iterator[TorchFt]:
     """Not started yet; its environment is made if it is not there."""
     python = environment_of("torchft", [f"torchft=={TORCHFT}", f"torch=={version('torch')}"])
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as folder:
         work = work_of(spec, Path(folder))
-        pool = TorchFt(Path(folder), work, spec.nodes, heartbeat_timeout_s, python)
+        pool = TorchFt(Path(folder), work, spec.nodes, timeouts, python)
         try:
             yield pool
         finally:

@@ -112,6 +112,10 @@ class Pool(Rig):
 
         self.until(is_settled, f"{members} members at work", within_s)
 
+    def until_next(self, epoch: int) -> None:
+        """Wait until this epoch is followed by another."""
+        self.until(lambda: len(self.records()) > epoch + 1, f"an epoch after {epoch}")
+
     def until(self, is_so: Callable[[], bool], what: str, within_s: float = BACK_S) -> None:
         """Wait for a fact, asking seldom: the cores are the nodes'."""
         deadline_s = time.monotonic() + within_s
@@ -123,35 +127,38 @@ class Pool(Rig):
 
     def others(self, index: int) -> dict[str, int]:
         """Worker processes of all nodes but one."""
-        return {
-            node.node: node.worker_pid() for other, node in self.nodes.items() if other != index
-        }
+        workers = {node.node: self.worker(other) for other, node in self.nodes.items()}
+        del workers[f"training-{index}"]
+        return {node: pid for node, pid in workers.items() if pid is not None}
+
+    def worker(self, index: int) -> int | None:
+        """The computing process of a node, if it has one now."""
+        try:
+            return self.nodes[index].worker_pid()
+        except (IndexError, FileNotFoundError):
+            return None
 
     def kill_worker(self, index: int) -> Harm:
         """The computing process alone; its agent starts another."""
-        epoch, pids, pid = (
-            len(self.records()) - 1,
-            self.others(index),
-            self.nodes[index].worker_pid(),
-        )
-        harm = Harm(at_s=time.time(), epoch=epoch, node=f"training-{index}", pids=pids)
-        os.kill(pid, signal.SIGKILL)
-        return harm
+        pid = self.nodes[index].worker_pid()
+        return self._harmed(index, lambda: os.kill(pid, signal.SIGKILL))
 
     def kill_node(self, index: int) -> Harm:
         """All of the node; who keeps it starts it again."""
-        epoch, pids = len(self.records()) - 1, self.others(index)
-        harm = Harm(at_s=time.time(), epoch=epoch, node=f"training-{index}", pids=pids)
-        self.nodes[index].kill()
+        harm = self._harmed(index, self.nodes[index].kill)
         time.sleep(RESTART_S)
         self.start(index)
         return harm
 
     def freeze(self, index: int) -> Harm:
         """All of the node stands still, its connections stay open."""
+        group = self.nodes[index].process.pid
+        return self._harmed(index, lambda: os.killpg(group, signal.SIGSTOP))
+
+    def _harmed(self, index: int, deed: Callable[[], None]) -> Harm:
         epoch, pids = len(self.records()) - 1, self.others(index)
         harm = Harm(at_s=time.time(), epoch=epoch, node=f"training-{index}", pids=pids)
-        os.killpg(self.nodes[index].process.pid, signal.SIGSTOP)
+        deed()
         return harm
 
     def thaw(self, index: int) -> None:

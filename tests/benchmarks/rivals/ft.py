@@ -6,7 +6,7 @@ Gradients are reduced by hand: its own DistributedDataParallel (0.2.0) ends the 
 from datetime import timedelta
 
 import torch
-from torch.distributed import TCPStore
+from torch._C._distributed_c10d import TCPStore
 from torchft import Manager, ProcessGroupGloo  # type: ignore[import-not-found]
 
 from tests.benchmarks.rivals.work import Trace, Work

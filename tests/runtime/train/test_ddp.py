@@ -271,14 +271,15 @@ def test_who_is_interrupted_while_it_computes_does_not_compute_on(group: Group, 
         def interrupt(*_: object) -> None:
             strategy.interrupt()
 
-        last = [*model.parameters()][-1]
+        parameters = [*model.parameters()]
         first_module, *_, last_module = model.children()
         if at == "forward":
             first_module.register_forward_hook(interrupt)
             last_module.register_forward_hook(lambda *_: done.append("last module"))
         else:
-            last.register_hook(interrupt)
-            [*model.parameters()][0].register_hook(lambda _: done.append("first gradient"))
+            parameters[-1].register_hook(interrupt)  # type: ignore[no-untyped-call]
+            first = parameters[0]
+            first.register_hook(lambda _: done.append("first"))  # type: ignore[no-untyped-call]
         with pytest.raises(PeerLost, match="the epoch is over"):
             # Not the last part: nothing is sent, so that no collective can notice.
             strategy.backward(model(build_inputs(rank, 1)).square().sum(), is_last=False)
