@@ -20,6 +20,7 @@ from runtime.objects import Store
 
 UPLOAD_S = 3.0
 STEP = "step"
+AT = "at"  # seconds since 1970, by the clock of who has the line
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class Lines:
         self._lines: list[str] = []
 
     def add(self, wall_time_s: float, line: Mapping[str, float]) -> None:
-        """A line of figures of one step; keys never change their meaning."""
-        self._lines.append(json.dumps(line) + "\n")
+        """A line of figures of one step, and when it was; keys never change their meaning."""
+        self._lines.append(json.dumps({AT: wall_time_s} | dict(line)) + "\n")
 
     def close(self) -> None:
         """Nothing is under way."""

@@ -188,6 +188,9 @@ class Session:
             case protocol.Noted():
                 log.warning("worker: %s", event.why or "mended")
                 self._node.heart.say(why=event.why)
+            case protocol.Formed():
+                what = "the state is there" if event.fetched else "the group stands"
+                log.info("epoch %d: %s", event.epoch, what)
             case protocol.Broken() | protocol.Paused():
                 self._stopwatch.sign(self._clock())
                 self._handle(membership.Left(event.epoch, event.step))

@@ -107,9 +107,16 @@ def rival(name: str, its_version: str, value: float, ours: float) -> Rival:
     return Rival(name=name, version=its_version, value=value, ratio=value / ours)
 
 
-def run(benchmark: str, measure: Callable[[bool], Sequence[Figure]]) -> None:
-    """Measure as the command line says, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=f"benchmark {benchmark}")
+def run(
+    benchmark: str,
+    measure: Callable[[bool], Sequence[Figure]],
+    parents: Sequence[argparse.ArgumentParser] = (),
+) -> None:
+    """Measure as the command line says, print the table, write the JSON.
+
+    `parents` have read what this benchmark alone understands; here it is only let pass.
+    """
+    parser = argparse.ArgumentParser(description=f"benchmark {benchmark}", parents=[*parents])
     parser.add_argument("--quick", action="store_true", help="fewer repeats: to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     arguments = parser.parse_args()

@@ -100,6 +100,9 @@ class Ddp:
             for bucket in self._buckets
             for parameter in bucket.parameters
         ]
+        # A step that can't be applied any more is given up within a layer, not at its end.
+        for module in self._model.modules():
+            self._hooks.append(module.register_forward_pre_hook(lambda *_: self._check()))
 
     def begin(self) -> None:
         """Zero the buckets, which the gradients are views of."""
@@ -179,8 +182,13 @@ class Ddp:
         self._works = []
         self._group = self._store = None
 
+    def _check(self) -> None:
+        if self._is_over.is_set():
+            raise PeerLost("the epoch is over")
+
     def _hook(self, bucket: "_Bucket") -> Callable[[Tensor], None]:
         def ready(_: Tensor) -> None:
+            self._check()
             if not self._is_last:
                 return
             bucket.missing -= 1

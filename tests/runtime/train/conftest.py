@@ -100,6 +100,7 @@ class Rig:
     subnet: Subnet
     spec: TrainSpec
     nodes: dict[int, TrainingNode] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)  # for nodes, over the test's own
 
     @property
     def stack_id(self) -> str:
@@ -157,7 +158,7 @@ class Rig:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "runtime.node", str(folder / "node.json")],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **self.env, "PYTHONPATH": str(ROOT)},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,

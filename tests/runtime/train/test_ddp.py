@@ -260,6 +260,35 @@ def test_who_is_interrupted_waits_no_longer_for_a_silent_peer(group: Group) -> N
     assert at_once(3, notice) == [True] * 3
 
 
+@pytest.mark.parametrize("at", ["forward", "backward"])
+def test_who_is_interrupted_while_it_computes_does_not_compute_on(group: Group, at: str) -> None:
+    def compute(rank: int) -> list[str]:
+        model = build_model(rank)
+        strategy = group.join(model, rank, 2)
+        strategy.begin()
+        done: list[str] = []
+
+        def interrupt(*_: object) -> None:
+            strategy.interrupt()
+
+        parameters = [*model.parameters()]
+        first_module, *_, last_module = model.children()
+        if at == "forward":
+            first_module.register_forward_hook(interrupt)
+            last_module.register_forward_hook(lambda *_: done.append("last module"))
+        else:
+            parameters[-1].register_hook(interrupt)  # type: ignore[no-untyped-call]
+            first = parameters[0]
+            first.register_hook(lambda _: done.append("first"))  # type: ignore[no-untyped-call]
+        with pytest.raises(PeerLost, match="the epoch is over"):
+            # Not the last part: nothing is sent, so that no collective can notice.
+            strategy.backward(model(build_inputs(rank, 1)).square().sum(), is_last=False)
+        strategy.close()
+        return done
+
+    assert at_once(2, compute) == [[], []]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_who_is_interrupted_while_it_joins_waits_no_longer(group: Group, rank: int) -> None:
     member = group.member(nn.Linear(1, 1), rank, 2, collective_s=LONG_S)

@@ -317,14 +317,14 @@ def test_figures_have_the_names_that_were_promised(build: Build) -> None:
     assert len(steps) + len(held_out) == len(found)
     for line in steps:
         assert line.keys() == {
-            "step", "steps", "loss", "tokens_per_s", "step_s", "bytes_sent", "learning_rate",
+            "at", "step", "steps", "loss", "tokens_per_s", "step_s", "bytes_sent", "learning_rate",
         }  # fmt: skip
         assert (line["steps"], line["step_s"]) == (STEPS, LOOKS * members[0].tick_s)
         assert LOOKS * line["tokens_per_s"] == members[0].spec.global_batch * 32
         # Of two members each sends as much as the gradients are, and loss, wishes and both's times.
         assert line["bytes_sent"] == gradient_bytes + 48
     for line in held_out:
-        assert line.keys() == {"step", "val_loss", "val_bits_per_byte", "val_tokens"}
+        assert line.keys() == {"at", "step", "val_loss", "val_bits_per_byte", "val_tokens"}
     assert held_out[-1]["val_loss"] < held_out[0]["val_loss"]
 
 

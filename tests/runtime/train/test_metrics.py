@@ -30,6 +30,7 @@ LINES = [
     {"step": 2, "loss": 4.25, "tokens_per_s": 1001.0},
     {"step": 2, "val_loss": 4.375},
 ]
+WRITTEN = [{"at": AT_S, **line} for line in LINES]
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_was_added_is_in_the_store_after_close_as_lines_and_for_tensorboard
         metrics.add(AT_S, line)
     metrics.close()
 
-    assert lines(store) == LINES
+    assert lines(store) == WRITTEN
     assert board(store, tmp_path / "read") == {
         "loss": [(AT_S, 1, 4.5), (AT_S, 2, 4.25)],
         "tokens_per_s": [(AT_S, 1, 1000.25), (AT_S, 2, 1001.0)],
@@ -101,7 +102,7 @@ def test_figures_are_uploaded_while_training_goes_on(
             time.sleep(0.002)
     metrics.close()
 
-    assert lines(store) == LINES
+    assert lines(store) == WRITTEN
     assert set(board(store, tmp_path / "read")) == {"loss", "tokens_per_s", "val_loss"}
 
 
@@ -114,7 +115,7 @@ def test_an_upload_at_once_holds_all_that_was_added_so_far(
 
     metrics.upload()
 
-    assert lines(store) == LINES
+    assert lines(store) == WRITTEN
     assert set(board(store, tmp_path / "read")) == {"loss", "tokens_per_s", "val_loss"}
     metrics.close()
 
@@ -132,7 +133,7 @@ def test_a_store_that_is_away_loses_no_figure_and_raises_nothing(
     store.before = pass_on
     metrics.close()
 
-    assert lines(store) == LINES[:2]
+    assert lines(store) == WRITTEN[:2]
     assert [value for _, _, value in board(store, tmp_path / "read")["loss"]] == [4.5, 4.25]
 
 
@@ -168,7 +169,7 @@ def test_a_step_does_not_wait_for_an_upload(
     may_upload.set()
     metrics.close()
 
-    assert lines(store) == LINES
+    assert lines(store) == WRITTEN
 
 
 def test_nothing_new_costs_no_request(
@@ -203,5 +204,5 @@ def test_epochs_do_not_write_into_each_other(store: Store, tmp_path: Path) -> No
 
     for epoch in (0, 1):
         content = store.get(f"{RUN}/metrics/{epoch}.jsonl").decode()
-        assert json.loads(content) == {"step": epoch, "loss": float(epoch)}
+        assert json.loads(content) == {"at": AT_S, "step": epoch, "loss": float(epoch)}
         assert len([*store.list(f"{RUN}/tensorboard/{epoch}")]) == 1
