@@ -38,6 +38,7 @@ DRAIN_NOTICE_S = READY_CHECK_S * READY_CHECKS_DOWN + 1.0  # not ready, still ser
 
 # Object stores.
 STORE_PATIENCE_S = 30.0  # a call is tried again for this long; who opens a store may say otherwise
+CONTROL_PATIENCE_S = 5.0  # of who must decide: better to hear soon that nothing can be decided now
 STORE_TRY_S = 10.0  # one request with its answer; a small patience allows less
 STORE_TRY_SHARE = 0.3  # of the patience, so that three tries fit even if none is answered
 STORE_TRIES_MAX = 1_000

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runtime.coordination.log import Presence
 from runtime.coordination.presence import Heart
 from runtime.errors import AtollError, Corrupt, Refused
+from runtime.limits import CONTROL_PATIENCE_S
 from runtime.node_spec import NodeSpec
 from runtime.objects import open_store
 from runtime.role import Node
@@ -38,7 +39,7 @@ log = logging.getLogger("node")
 def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
     """Run the role until it is done or told to leave; returns the exit status."""
     try:
-        control = open_store(spec.stores.control)
+        control = open_store(spec.stores.control, patience_s=CONTROL_PATIENCE_S)
     except AtollError as fault:  # no store, hence no presence to say it in
         log.error("control store: %s", fault)
         return EXIT_REFUSED if isinstance(fault, Refused) else EXIT_FAULT

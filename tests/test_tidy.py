@@ -67,7 +67,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "runtime.node": {
         *("runtime.role", "runtime.coordination", "runtime.objects", "runtime.errors"),
-        "runtime.node_spec",
+        *("runtime.limits", "runtime.node_spec"),
     },
     "runtime.train": {
         *("runtime.role", "runtime.model", "runtime.checkpoint", "runtime.registry"),
