@@ -185,6 +185,14 @@ class Committer:
         )
 
     def _write_all(self) -> None:
+        try:
+            self._write_what_waits()
+        except BaseException:
+            with self._lock:  # the next checkpoint is not lost with this one
+                self._writing = self._thread = None
+            raise
+
+    def _write_what_waits(self) -> None:
         while True:
             with self._lock:
                 self._writing, self._waiting = self._waiting, None

@@ -40,9 +40,9 @@ from runtime.train.writing import Writer
 from tests.benchmarks.figures import Figure, Goal, Rival, figure, rival, run
 
 SHAPE = ModelSpec(
-    vocabulary=8192, width=512, layers=6, heads=8, kv_heads=8, hidden=1408, context=256
+    vocabulary=12288, width=512, layers=6, heads=8, kv_heads=8, hidden=1408, context=256
 )
-BATCH, TOKENS = 4, 96
+BATCH, TOKENS = 4, 128
 QUIET_STEPS = 7
 AFTER_STEPS = 3  # at least, also when the writing took none
 REPEATS = 5

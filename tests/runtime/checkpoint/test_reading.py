@@ -1,7 +1,9 @@
 """What is saved is read back; what is damaged is put aside, told, and costs one checkpoint."""
 
+import itertools
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.doubles.store import HookedStore, Operation, pass_on, refuse
 from tests.runtime.checkpoint.conftest import RUN, save
 
 BOTH = (b"a" * 20, b"c" * 20)
+GRACE_S = 0.2  # far less than a restore on a busy machine may take
 
 
 def test_what_is_saved_is_read_back(store: Store, tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_a_commit_whose_answer_was_lost_keeps_its_shards_and_can_be_saved_again(
 
 
 def test_no_restore_fails_beside_garbage_collection(store: Store) -> None:
-    # The writer commits and prunes, without grace, as fast as it can; readers read the newest.
+    # The writer commits and prunes as fast as it can; the reader reads the newest again and again.
     save(store, 0, 1)
     is_over = threading.Event()
     faults: list[BaseException] = []
@@ -225,9 +228,12 @@ def test_no_restore_fails_beside_garbage_collection(store: Store) -> None:
     def write() -> None:
         verified: set[Commit] = set()
         try:
-            for step in range(2, 150):
+            until_s = time.monotonic() + 10 * GRACE_S
+            for step in itertools.count(2):
+                if time.monotonic() > until_s:
+                    break
                 save(store, 0, step, shards=[bytes(1 << 14)] * 2)
-                checkpoint.prune(store, RUN, [0], 0.02, verified)
+                checkpoint.prune(store, RUN, [0], GRACE_S, verified)
         except BaseException as fault:
             faults.append(fault)
         finally:

@@ -340,6 +340,27 @@ def test_figures_come_before_the_commit_that_they_belong_to_at_each_try(
     assert row == ["figures", "shard", "commit"] * 4
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_our_own_costs_one_checkpoint_and_not_the_others(
+    store: Store, told: Told
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault of our own")
+
+    told.before = fail
+    committer = build(store, told)
+    committer.start(10, 10, tensors(1.0))
+    for thread in threading.enumerate():
+        if thread.name == "committer":
+            thread.join()
+
+    told.before = lambda: None
+    committer.start(20, 20, tensors(2.0))
+    committer.wait()
+
+    assert checkpoint.commits(store, RUN) == [Commit(0, 20)]
+
+
 def test_no_room_in_memory_costs_the_checkpoint_and_not_the_run(
     store: Store, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
