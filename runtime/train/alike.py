@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runtime.train.strategy import Diverged, PeerLost, Strategy
 
@@ -22,6 +22,11 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> int:
         bits = tensor.contiguous().view(torch.int32).sum(dtype=torch.int64)
         total = (total * ODD + int(bits) * (2 * number + 1)) & WORD
     return total - (total >> 63 << 64)
+
+
+def are_finite(model: nn.Module) -> bool:
+    """Whether all weights are numbers. A checkpoint of others would push the last good one out."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
 def compare(strategy: Strategy, tensors: Mapping[str, Tensor], step: int) -> None:

@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
-from runtime.train.alike import compare
+from runtime.train.alike import are_finite, compare
 from runtime.train.data import Data
 from runtime.train.evaluate import LAST_SAMPLES, QUICK_SAMPLES, Held, evaluate
 from runtime.train.metrics import Lines
@@ -96,6 +96,7 @@ class Training:
     _ends_s: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
     _said_s: float = float("-inf")
     _loss: float = math.nan
+    _norm: float = 0.0  # of the last step's gradient
     _pace: Pace = field(default_factory=Pace)
     _straggler: int | None = None  # as was told last
 
@@ -106,11 +107,15 @@ class Training:
             wish = self._train_step()
             if not math.isfinite(self._loss):
                 return Failed(why=f"the loss was {self._loss} at step {self.step + 1}")
+            if not math.isfinite(self._norm):
+                return Failed(why=f"the gradient was {self._norm} at step {self.step + 1}")
             is_last = self.step == self.spec.steps
             if self.step % self.spec.validate_every_steps == 0 and not is_last:
                 self._log_held(self._evaluate(QUICK_SAMPLES))
             if wish.is_commit or is_last or self.step % COMPARE_STEPS == 0:
                 compare(self.strategy, tensors_of(self.model, self.optimizer), self.step)
+            if wish.is_commit and not are_finite(self.model):
+                return Failed(why=f"weights are no numbers after step {self.step}")
             if wish.is_commit and not is_last:
                 self._commit()
             if wish.is_pause and not is_last:
@@ -161,7 +166,8 @@ class Training:
         )
         self._loss, pauses, commits, save_s, *all_compute_s = totals.tolist()
         if math.isfinite(self._loss):
-            apply(self.model, self.optimizer, self.step, spec)
+            self._norm = apply(self.model, self.optimizer, self.step, spec)
+        if math.isfinite(self._loss + self._norm):
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
             self._tell_straggler(all_compute_s)

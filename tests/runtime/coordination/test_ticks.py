@@ -14,6 +14,7 @@ from runtime.objects import Store, file_url, open_store
 DAILY = Schedule(minute=30, hour=6, zone="Europe/Zurich")
 TICK = datetime(2026, 7, 1, 4, 30, tzinfo=UTC)  # 06:30 in summer
 WINDOW_S = 900.0
+STARTS = 50
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def control(tmp_path: Path) -> Store:
     return open_store(file_url(tmp_path / "control"))
 
 
-def test_of_two_keepers_that_race_one_gets_the_run(control: Store) -> None:
+def test_of_fifty_starts_of_one_tick_one_gets_the_run(control: Store) -> None:
     def claim(writer: str) -> str | None:
         return claim_due(PoolLog(control, "training", writer), DAILY, TICK, WINDOW_S)
 
-    with ThreadPoolExecutor(8) as threads:
-        runs = list(threads.map(claim, [f"keeper-{number}" for number in range(8)]))
+    with ThreadPoolExecutor(STARTS) as threads:
+        runs = list(threads.map(claim, [f"keeper-{number}" for number in range(STARTS)]))
 
     assert [run for run in runs if run is not None] == ["run-20260701T0430Z"]
     state = PoolLog(control, "training", "reader").state()

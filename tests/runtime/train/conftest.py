@@ -101,6 +101,8 @@ class Rig:
     spec: TrainSpec
     nodes: dict[int, TrainingNode] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)  # for nodes, over the test's own
+    bucket: str = ""  # where stores are; empty: in the folder
+    options: dict[str, str] = field(default_factory=dict)  # how the test itself reaches them
 
     @property
     def stack_id(self) -> str:
@@ -109,6 +111,8 @@ class Rig:
 
     def store(self, role: str) -> Store:
         """One of the five."""
+        if self.bucket:
+            return open_store(f"{self.bucket}/{role}", options=self.options)
         return open_store(file_url(self.folder / "stores" / role))
 
     @property

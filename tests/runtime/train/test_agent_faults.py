@@ -173,6 +173,37 @@ def test_a_run_that_was_stopped_is_resumed_by_claiming_it_again(rig: Rig) -> Non
     assert (again.resume_step, again.holders) == (kept.step, ())
 
 
+def test_a_resume_with_another_model_is_refused_naming_both(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 1})
+    rig.claim()
+    rig.start(0)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.nodes[0].kill()
+    model = rig.spec.model.model_copy(update={"width": 64})
+    rig.spec = rig.spec.model_copy(update={"model": model})
+
+    rig.start(0)
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert "training.model.width: found 64; allowed 32" in entry.why
+
+
+def test_a_resume_with_changed_data_is_refused_by_digest(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 1})
+    rig.claim()
+    rig.start(0)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.nodes[0].kill()
+    (rig.folder / "texts" / "more.py").write_text("another = 1\n" * 50)
+
+    rig.start(0)
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert "digest of training.data: found" in entry.why
+
+
 def test_too_few_nodes_end_a_run_as_no_capacity(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"min_nodes": 2, "join_s": 1.0})
     rig.claim()
@@ -207,7 +238,8 @@ def test_a_loss_that_is_no_number_ends_the_run(rig: Rig) -> None:
     entry = rig.wait_end()
 
     assert entry.outcome == "failed"
-    assert "the loss was" in entry.why
+    assert entry.why.endswith("at step 2")
+    assert entry.why.startswith(("the loss was", "the gradient was"))
     assert live_version(rig.control, rig.spec.model_name) is None
 
 

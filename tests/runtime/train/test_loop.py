@@ -22,6 +22,7 @@ from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.objects import Store, file_url, open_store
+from runtime.train.alike import are_finite
 from runtime.train.committer import Committer, Stages
 from runtime.train.data import Data, Samples, open_data, prepare
 from runtime.train.loop import Clock, First, Training
@@ -105,10 +106,12 @@ class Member:
     pause_at: int | None = None  # the step after which all shall stop; None never
     tick_s: float = 1.0  # so far has its clock moved whenever it is asked
     said: list[Event] = field(default_factory=list)
+    say: Callable[[Event], None] = field(init=False)
     model: Decoder = field(init=False)
     optimizer: AdamW = field(init=False)
 
     def __post_init__(self) -> None:
+        self.say = self.said.append
         self.model = Decoder(shape_of(self.spec))
         self.model.init(torch.Generator().manual_seed(self.spec.seed))
         self.optimizer = build_optimizer(self.model, self.spec)
@@ -141,7 +144,7 @@ class Member:
             strategy=strategy,
             step=step,
             clock=Clock(now=lambda: AT, seconds=lambda: self.tick_s * next(ticks)),
-            say=self.said.append,
+            say=self.say,
             shall_pause=lambda: training.step + 1 == self.pause_at,
             save_s=lambda: 0.0,
             lines=lines,
@@ -441,6 +444,41 @@ def test_a_loss_that_is_no_number_fails_the_run_and_its_step_is_not_applied(buil
     assert endings == [Failed(why="the loss was nan at step 1")] * 2
     for parameter, old in zip(members[0].model.parameters(), before, strict=True):
         torch.testing.assert_close(parameter.detach(), old, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_saved_and_the_last_good_ones_stay(
+    build: Build, poison: float
+) -> None:
+    (member,) = build(checkpoint_every_steps=5)
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 10:
+            with torch.no_grad():
+                next(iter(member.model.parameters())).fill_(poison)
+
+    member.say = spoil
+
+    ending = member.train()
+
+    assert ending == Failed(why="weights are no numbers after step 10")
+    assert checkpoint.newest_sound(member.checkpoints, RUN, (0,)) == Commit(0, 5)
+    last = build()[0]
+    last.resume(Commit(0, 5))
+    assert are_finite(last.model)
+
+
+def test_a_gradient_that_is_no_number_moves_nothing(build: Build) -> None:
+    (member,) = build()
+    weight = next(iter(member.model.parameters()))
+    weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    before = weight.detach().clone()
+
+    ending = member.train()
+
+    assert isinstance(ending, Failed)
+    assert ending.why.startswith("the gradient was")
+    assert torch.equal(weight, before)
 
 
 def test_a_last_step_that_ruins_the_weights_fails_the_run(build: Build) -> None:
