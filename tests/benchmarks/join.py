@@ -67,7 +67,7 @@ def newcomers(pool: Pool, repeats: int) -> tuple[list[Change], list[float]]:
         began.append(time.time())
         pool.start(NEWCOMER)
         pool.until_settled(NODES)
-    pool.stop()
+    pool.rest()
     records, steps, lines = pool.records(), pool.steps(), pool.lines()
     changes = list(joins(records, steps, lines))
     importing = []

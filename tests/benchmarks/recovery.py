@@ -104,7 +104,7 @@ def one_round(
         pool.until_settled(NODES)
         others = pool.others(index)
         harms.append((kind, harm, sum(others[node] != pid for node, pid in harm.pids.items())))
-    pool.stop()
+    pool.rest()
     records, steps, lines = pool.records(), pool.steps(), pool.lines()
     seen = [Seen(kind, loss(harm, records, steps, lines), pids) for kind, harm, pids in harms]
     return seen, list(joins(records, steps, lines))

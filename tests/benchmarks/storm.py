@@ -42,7 +42,7 @@ def measure(minutes: float, is_quick: bool) -> Sequence[Figure]:
         calm_s = time.time()
         time.sleep(minutes * 60 / 2)
         calm_ended_s = time.time()
-        pool.stop()
+        pool.rest()
         records, steps, lines = pool.records(), pool.steps(), pool.lines()
     changes = [*losses(harms, records, steps, lines), *joins(records, steps, lines)]
     changes = [change for change in changes if change.began_s < ended_s]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -84,12 +84,6 @@ class Pool(Rig):
         for index in range(nodes):
             self.start(index)
         self.until_settled(nodes, START_S)
-
-    def end(self) -> None:
-        """No run, no process."""
-        self.pool_log().end(self.run, "cancelled", "measured", datetime.now(UTC))
-        self.stop()
-        self.nodes.clear()
 
     def records(self) -> list[EpochRecord]:
         """The run's epochs so far."""
@@ -165,14 +159,26 @@ class Pool(Rig):
         """And on it goes."""
         os.killpg(self.nodes[index].process.pid, signal.SIGCONT)
 
+    def rest(self) -> None:
+        """Stop, once the figures of all steps until now are in the store."""
+        now_s, newest = time.time(), len(self.records()) - 1
+
+        def are_there() -> bool:
+            told = self.steps_of(newest)
+            return bool(told) and told[-1]["at"] >= now_s
+
+        self.until(are_there, f"figures of epoch {newest}")
+        self.stop()
+
     def steps(self) -> list[list[dict[str, float]]]:
         """The applied steps of each epoch."""
-        return [
-            [line for line in self.metrics(number, self.run) if "loss" in line]
-            if self.has_metrics(number, self.run)
-            else []
-            for number in range(len(self.records()))
-        ]
+        return [self.steps_of(number) for number in range(len(self.records()))]
+
+    def steps_of(self, epoch: int) -> list[dict[str, float]]:
+        """None if nothing of it is in the store."""
+        if not self.has_metrics(epoch, self.run):
+            return []
+        return [line for line in self.metrics(epoch, self.run) if "loss" in line]
 
     def lines(self) -> list[Line]:
         """All nodes' logs, in the order of time."""
