@@ -85,6 +85,7 @@ class Session:
         self._crashes = 0  # without a step in between
         self._restart_s: float | None = None  # when a new worker is due
         self._pong_s = clock()
+        self._pinged_s = float("-inf")
         self._stopwatch = Stopwatch()
         self._leave_s = math.inf  # when it must be gone, after a notice
         self._is_over = False
@@ -248,7 +249,10 @@ class Session:
             log.error("the worker is silent for %.1f s: killed", now_s - self._pong_s)
             self._child.kill()
             self._pong_s = now_s
-        else:
+        elif (
+            now_s - self._pinged_s >= HEARTBEAT_S
+        ):  # not for every answer, which would have another
+            self._pinged_s = now_s
             self._child.send(protocol.Ping())
 
     def _look(self) -> None:
