@@ -39,12 +39,16 @@ def pool_runs(view: StackView) -> list[tuple[str, RunEntry]]:
 
 def run_shapes(view: StackView, seen: Seen) -> list[RunShape]:
     """The newest runs, newest first."""
-    return [run_shape(view, pool, entry, seen) for pool, entry in pool_runs(view)[:RUNS_SHOWN]]
+    return [
+        run_shape(view, pool, entry, seen, memberships(view.control, entry.run))
+        for pool, entry in pool_runs(view)[:RUNS_SHOWN]
+    ]
 
 
-def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunShape:
+def run_shape(
+    view: StackView, pool: str, entry: RunEntry, seen: Seen, epochs: Sequence[EpochRecord]
+) -> RunShape:
     """One run: an open one by its members' presence, an ended one by its metrics."""
-    epochs = memberships(view.control, entry.run)
     members = seen.members_of(entry.run) if entry.outcome is None else []
     furthest = max(members, key=lambda p: p.step, default=None)
     last = last_metrics(view.checkpoints, entry.run, len(epochs)) if furthest is None else {}
@@ -67,8 +71,8 @@ def run_shape(view: StackView, pool: str, entry: RunEntry, seen: Seen) -> RunSha
 def run_detail(view: StackView, run: str, seen: Seen) -> RunDetail:
     """A run with its epochs and metrics; raises Refused if there is no such run."""
     pool, entry = find_run(view, run)
-    shape = run_shape(view, pool, entry, seen)
     records = memberships(view.control, run)
+    shape = run_shape(view, pool, entry, seen, records)
     phases = [*read_phases(view.control, run, len(records))]
     lines = [_lines(view.checkpoints, run, number) for number in range(len(records))]
     epochs = tuple(_epochs(records, phases, lines))

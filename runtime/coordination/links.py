@@ -8,6 +8,7 @@ between the same two do no harm.
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Literal
@@ -30,6 +31,7 @@ class Told(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["status"] = "status"
+    told_ns: int  # the sender's monotonic clock: two links may bring statuses out of order
     status: Status
 
 
@@ -58,12 +60,13 @@ class Links:
         watchdog_s: float,
         hear: Callable[[Heard | Lost | Decided], None],
     ) -> None:
-        self._status = status
+        self._told = _told(status)
         self._key = key
         self._watchdog_s = watchdog_s
         self._hear = hear
         self._lock = threading.Lock()
         self._open: dict[Channel, tuple[str, str]] = {}  # to (node, boot id)
+        self._newest: dict[tuple[str, str], int] = {}  # when the last status heard was told
         self._dialing: set[str] = set()
         self._closed = threading.Event()
         self._listener = socket.create_server((status.address, 0), backlog=LINKS_MAX)
@@ -82,8 +85,9 @@ class Links:
 
     def tell(self, status: Status) -> None:
         """To all peers now, and with every heartbeat."""
-        self._status = status
-        self._send(Told(status=status))
+        with self._lock:
+            self._told = _told(status)
+        self._send(self._told)
 
     def decided(self, number: int, record: EpochRecord) -> None:
         """Spare all peers the reading of the log."""
@@ -112,7 +116,7 @@ class Links:
 
     def _beat(self) -> None:
         while not self._closed.wait(HEARTBEAT_S):
-            self._send(Told(status=self._status))
+            self._send(self._told)
 
     def _accept(self) -> None:
         while not self._closed.is_set():
@@ -143,7 +147,7 @@ class Links:
             connection.settimeout(LINK_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             channel = Channel(connection, self._key, is_dialer=is_dialer)
-            channel.send(Told(status=self._status).model_dump_json().encode())
+            channel.send(self._told.model_dump_json().encode())
             # Silence for so long is what the watchdog is about.
             connection.settimeout(self._watchdog_s)
             while not self._closed.is_set():
@@ -164,14 +168,24 @@ class Links:
         if isinstance(frame, Decided):
             self._hear(frame)
             return
+        peer = (frame.status.node, frame.status.boot_id)
         with self._lock:
-            self._open[channel] = (frame.status.node, frame.status.boot_id)
-        self._hear(Heard(frame.status))
+            is_new = channel not in self._open
+            self._open[channel] = peer
+            if frame.told_ns >= self._newest.get(peer, 0):
+                self._newest[peer] = frame.told_ns
+                self._hear(Heard(frame.status))
+        if is_new:  # what was told since the greeting did not go this way
+            channel.send(self._told.model_dump_json().encode())
 
     def _forget(self, channel: Channel, silent_s: float) -> None:
         channel.close()
         with self._lock:
             peer = self._open.pop(channel, None)
             is_last = peer is not None and peer not in self._open.values()
-        if peer is not None and is_last and not self._closed.is_set():
-            self._hear(Lost(*peer, silent_s))
+            if peer is not None and is_last and not self._closed.is_set():
+                self._hear(Lost(*peer, silent_s))
+
+
+def _told(status: Status) -> Told:
+    return Told(told_ns=time.monotonic_ns(), status=status)

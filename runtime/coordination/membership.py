@@ -169,7 +169,6 @@ class Member:
         actions: list[Action] = []
         match happening:
             case Ready() if self.state == PREPARING:
-                self.seen = len(self.epochs)  # what was decided before can't mean this worker
                 self._enter(JOINING, now_s)
             case Left(epoch=epoch, step=step) if self.epoch == epoch and self._is_in:
                 self._enter(LEAVING if self.is_leaving else JOINING, now_s)
@@ -200,6 +199,8 @@ class Member:
                 self.epochs = epochs
             case _:
                 pass
+        if self.state == PREPARING:
+            self.seen = len(self.epochs)  # what was decided by now can't mean this worker
         self._drop_silent(now_s)
         actions += self._follow(now_s)
         told = self.status
@@ -256,8 +257,9 @@ class Member:
         peer = self.peers.get(node)
         if peer is None:
             return True
-        return peer.state in (PREPARING, LEAVING) or (
-            peer.state == JOINING and peer.seen == len(self.epochs)
+        # What it told before it knew of that epoch says nothing about it.
+        return peer.state == LEAVING or (
+            peer.state in (PREPARING, JOINING) and peer.seen == len(self.epochs)
         )
 
     def _take_up(self, now_s: float) -> list[Action]:

@@ -84,8 +84,8 @@ class Session:
         self._looked_s = float("-inf")
         self._crashes = 0  # without a step in between
         self._restart_s: float | None = None  # when a new worker is due
-        self._pong_s = clock()
-        self._pinged_s = float("-inf")
+        self._unanswered = 0  # questions to the worker
+        self._kept_s = float("-inf")
         self._stopwatch = Stopwatch()
         self._leave_s = math.inf  # when it must be gone, after a notice
         self._is_over = False
@@ -173,10 +173,12 @@ class Session:
             case protocol.Ready():
                 self._handle(membership.Ready())
             case protocol.Pong():
-                self._pong_s = self._clock()
+                self._unanswered = 0
             case protocol.Formed(fetched=False):
+                log.info("epoch %d: the group stands", event.epoch)
                 self._stopwatch.formed_s = self._clock()
             case protocol.Formed():
+                log.info("epoch %d: the state is there", event.epoch)
                 self._stopwatch.fetched_s = self._clock()
             case protocol.Stepped():
                 self._crashes = 0
@@ -189,9 +191,6 @@ class Session:
             case protocol.Noted():
                 log.warning("worker: %s", event.why or "mended")
                 self._node.heart.say(why=event.why)
-            case protocol.Formed():
-                what = "the state is there" if event.fetched else "the group stands"
-                log.info("epoch %d: %s", event.epoch, what)
             case protocol.Broken() | protocol.Paused():
                 self._stopwatch.sign(self._clock())
                 self._handle(membership.Left(event.epoch, event.step))
@@ -231,28 +230,33 @@ class Session:
         self._handle(membership.Read(seen.epochs))
 
     def _keep_time(self) -> None:
+        """What is due by the clock alone; not with every piece of news, which may bring another."""
         now_s = self._clock()
+        if now_s - self._kept_s < HEARTBEAT_S:
+            return
+        self._kept_s = now_s
         if self._restart_s is not None and now_s >= self._restart_s:
             self._restart_s = None
             self._child = Child(self._inbox)
             self._begin()
         if now_s - self._looked_s >= POLL_LOG_S:
             self._look()
-        self._watch(now_s)
+        self._watch()
         self._handle(membership.Tick())
 
-    def _watch(self, now_s: float) -> None:
-        """A worker that does not answer is frozen: killed, its peers notice at once."""
+    def _watch(self) -> None:
+        """A worker that does not answer is frozen: killed, its peers notice at once.
+
+        Questions are counted, not seconds: while this process was frozen itself, it asked nothing.
+        """
         if self._member.state != TRAINING:
-            self._pong_s = now_s  # it prepares or exports, which may hold its interpreter for long
-        elif now_s - self._pong_s > self._train.watchdog_s:
-            log.error("the worker is silent for %.1f s: killed", now_s - self._pong_s)
+            self._unanswered = 0  # it prepares or exports, which may hold its interpreter for long
+        elif self._unanswered * HEARTBEAT_S > self._train.watchdog_s:
+            log.error("the worker has not answered %d times: killed", self._unanswered)
             self._child.kill()
-            self._pong_s = now_s
-        elif (
-            now_s - self._pinged_s >= HEARTBEAT_S
-        ):  # not for every answer, which would have another
-            self._pinged_s = now_s
+            self._unanswered = 0
+        else:
+            self._unanswered += 1
             self._child.send(protocol.Ping())
 
     def _look(self) -> None:
@@ -300,8 +304,8 @@ class Session:
         self._child.send(order)
         log.info("epoch %d: rank %d of %d, from step %d", number, order.rank, order.world_size,
                  record.resume_step)  # fmt: skip
-        self._pong_s = self._clock()
-        self._stopwatch.take_up(self._pong_s)
+        self._unanswered = 0
+        self._stopwatch.take_up(self._clock())
         self._node.heart.say(epoch=number, step=record.resume_step, why="", straggler="")
 
     def _time_first_step(self, epoch: int) -> None:

@@ -8,6 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from runtime.checkpoint.layout import packed
 from runtime.errors import Corrupt
 
 SHARD_BYTES = 256 << 20
@@ -55,13 +56,5 @@ def copy_in(target: Mapping[str, Tensor], shards: Iterable[bytes]) -> None:
 
 def to_shards(named: Mapping[str, Tensor]) -> Iterator[bytes]:
     """Safetensors files of at most SHARD_BYTES each, a larger tensor alone in its own."""
-    part: dict[str, Tensor] = {}
-    size = 0
-    for name, value in named.items():
-        if part and size + value.nbytes > SHARD_BYTES:
-            yield save(part)
-            part, size = {}, 0
-        part[name] = value.contiguous()
-        size += value.nbytes
-    if part:
-        yield save(part)
+    for part in packed(named.items(), lambda item: item[1].nbytes, SHARD_BYTES):
+        yield save({name: value.contiguous() for name, value in part})

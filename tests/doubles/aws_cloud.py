@@ -15,7 +15,7 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
 from runtime.clouds.aws import AwsCloud
 from runtime.node_spec import AwsPlace
-from tests.doubles.cloud_server import Answered, Asked, Clock, CloudServer
+from tests.doubles.cloud_server import Answered, Asked, FakeServices
 
 PLACE = AwsPlace(region="eu-central-1", group="atoll-5e1f-training")
 ROLE = "atoll-training"
@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 SKEW_MAX = timedelta(minutes=5)
 
 
-class FakeAws:
+class FakeAws(FakeServices):
     """Holds one group of 0 to 4 machines, and secrets."""
 
     name = "aws"
@@ -31,18 +31,10 @@ class FakeAws:
     notice_s_max = 120.0
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.size = 2
-        self.secrets: dict[str, object] = {}
-        self.is_forbidden = False
-        self.throttled = 0
-        self.behind = 0  # metadata gives out a token that is this many too old
+        super().__init__()
         self.action: dict[str, str] | None = None
         self.is_rebalance_advised = False
-        self._number = 1  # of the newest credentials; only those are good
         self._sessions: set[str] = set()
-        self.metadata = CloudServer(self._metadata, self.clock.now)
-        self.services = CloudServer(self._service, self.clock.now)
         self.cloud = AwsCloud(
             PLACE,
             metadata_url=self.metadata.url,
@@ -50,19 +42,10 @@ class FakeAws:
             around=self.clock.around,
         )
 
-    def close(self) -> None:
-        """End its servers."""
-        self.metadata.close()
-        self.services.close()
-
     def reclaim(self, left_s: float) -> None:
         """Give notice."""
         at = self.clock.at + timedelta(seconds=left_s)
         self.action = {"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-
-    def forbid(self) -> None:
-        """Refuse orders."""
-        self.is_forbidden = True
 
     def put_secret(self, value: str) -> str:
         """Keep a secret; its reference."""

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 from runtime.clouds.azure import AzureCloud
 from runtime.node_spec import AzurePlace
-from tests.doubles.cloud_server import Answered, Asked, Clock, CloudServer
+from tests.doubles.cloud_server import Answered, Asked, FakeServices
 
 PLACE = AzurePlace(
     subscription="00000000-1111-2222-3333-444444444444",
@@ -28,7 +28,7 @@ AUDIENCES = {"https://management.azure.com/": "management", "https://vault.azure
 HOUR_S = 3600
 
 
-class FakeAzure:
+class FakeAzure(FakeServices):
     """Holds one scale set of at most 4 machines by quota, and secrets."""
 
     name = "azure"
@@ -36,17 +36,9 @@ class FakeAzure:
     notice_s_max = 30.0
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.size = 2
-        self.secrets: dict[str, object] = {}
-        self.is_forbidden = False
-        self.throttled = 0
-        self.behind = 0  # metadata gives out a token that is this many too old
+        super().__init__()
         self.events: list[dict[str, object]] = []
         self.started: list[str] = []  # events that somebody has acknowledged
-        self._number = 1  # of the newest tokens; only those are good
-        self.metadata = CloudServer(self._metadata, self.clock.now)
-        self.services = CloudServer(self._service, self.clock.now)
         self.cloud = AzureCloud(
             PLACE,
             metadata_url=self.metadata.url,
@@ -54,11 +46,6 @@ class FakeAzure:
             vault_url=self.services.url + "/vaults/{vault}",
             around=self.clock.around,
         )
-
-    def close(self) -> None:
-        """End its servers."""
-        self.metadata.close()
-        self.services.close()
 
     def reclaim(self, left_s: float) -> None:
         """Give notice."""
@@ -82,10 +69,6 @@ class FakeAzure:
             }
         )
         return event
-
-    def forbid(self) -> None:
-        """Refuse orders."""
-        self.is_forbidden = True
 
     def put_secret(self, value: str) -> str:
         """Keep a secret; its reference."""

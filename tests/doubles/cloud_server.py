@@ -155,3 +155,33 @@ class CloudServer:
                 return Answered(body='{"action": \x00', headers={"Metadata-Flavor": "Google"})
             case Weather.WELL:
                 return self.answer(asked)
+
+
+class FakeServices:
+    """What the doubles of three clouds hold alike: a pool's size, secrets, and two servers."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.size = 2
+        self.secrets: dict[str, object] = {}
+        self.is_forbidden = False
+        self.throttled = 0
+        self.behind = 0  # metadata gives out a token that is this many too old
+        self._number = 1  # of the newest token; only that is good
+        self.metadata = CloudServer(self._metadata, self.clock.now)
+        self.services = CloudServer(self._service, self.clock.now)
+
+    def close(self) -> None:
+        """End its servers."""
+        self.metadata.close()
+        self.services.close()
+
+    def forbid(self) -> None:
+        """Refuse orders."""
+        self.is_forbidden = True
+
+    def _metadata(self, asked: Asked) -> Answered:
+        raise NotImplementedError
+
+    def _service(self, asked: Asked) -> Answered:
+        raise NotImplementedError

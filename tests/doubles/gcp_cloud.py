@@ -9,7 +9,7 @@ import threading
 
 from runtime.clouds.gcp import GcpCloud
 from runtime.node_spec import GcpPlace
-from tests.doubles.cloud_server import Answered, Asked, Clock, CloudServer
+from tests.doubles.cloud_server import Answered, Asked, FakeServices
 
 PLACE = GcpPlace(project="atoll-tests", zone="europe-west4-a", group="atoll-5e1f-training")
 RESIZE = (
@@ -19,7 +19,7 @@ RESIZE = (
 SECRETS = f"projects/{PLACE.project}/secrets"
 
 
-class FakeGcp:
+class FakeGcp(FakeServices):
     """Holds one managed instance group, and secrets."""
 
     name = "gcp"
@@ -27,20 +27,12 @@ class FakeGcp:
     notice_s_max = 30.0
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.size = 2
-        self.secrets: dict[str, object] = {}
-        self.is_forbidden = False
-        self.throttled = 0
-        self.behind = 0  # metadata gives out a token that is this many too old
+        super().__init__()
         self.fault_taken: dict[str, object] | None = None  # of an operation that was taken
         self.maintenance = "NONE"
         self.held = 0  # questions that were held until something changed
-        self._number = 1  # of the newest token; only that is good
         self._preempted = "FALSE"
         self._changed = threading.Condition()
-        self.metadata = CloudServer(self._metadata, self.clock.now)
-        self.services = CloudServer(self._service, self.clock.now)
         self.cloud = GcpCloud(
             PLACE,
             metadata_url=self.metadata.url,
@@ -49,21 +41,12 @@ class FakeGcp:
             around=self.clock.around,
         )
 
-    def close(self) -> None:
-        """End its servers."""
-        self.metadata.close()
-        self.services.close()
-
     def reclaim(self, left_s: float) -> None:
         """Give notice; when it ends is never told, so `left_s` is what the docs promise."""
         assert left_s == self.notice_s_max
         with self._changed:
             self._preempted = "TRUE"
             self._changed.notify_all()
-
-    def forbid(self) -> None:
-        """Refuse orders."""
-        self.is_forbidden = True
 
     def put_secret(self, value: str) -> str:
         """Keep a secret; its reference."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
 from torch.utils.hooks import RemovableHandle
 
+from runtime.checkpoint.layout import packed
 from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
 from runtime.train.strategy import PeerLost
 
@@ -237,16 +238,8 @@ class _Bucket:
 
 def _grouped(model: nn.Module) -> Iterable[list[nn.Parameter]]:
     """From the last layer to the first, as backward finds them; the tied embedding comes last."""
-    group: list[nn.Parameter] = []
-    size = 0
-    for parameter in reversed(list(model.parameters())):
-        if group and size + parameter.nbytes > BUCKET_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(parameter)
-        size += parameter.nbytes
-    if group:
-        yield group
+    last_first = reversed(list(model.parameters()))
+    return packed(last_first, lambda parameter: parameter.nbytes, BUCKET_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

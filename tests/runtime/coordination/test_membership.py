@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.coordination.log import EpochRecord
+from runtime.coordination.membership import Heard, Member, Read, Ready, TakeUp
 from runtime.coordination.next_epoch import (
     FINISHING,
     JOINING,
     NO_STATE,
+    PREPARING,
     STUCK_EPOCHS,
     TRAINING,
     End,
@@ -219,6 +221,36 @@ def test_ranks_follow_the_numbers_in_names() -> None:
     names = ["training-10", "training-2", "training-1"]
 
     assert sorted(names, key=rank_key) == ["training-1", "training-2", "training-10"]
+
+
+def ready_member(index: int) -> Member:
+    """A node with nothing decided yet, its worker up."""
+    member = Member(
+        node=f"training-{index}", boot_id="b", address=f"127.0.0.{10 + index}", rules=RULES
+    )
+    member.handle(Ready(), 0.0)
+    return member
+
+
+def test_a_decision_may_be_heard_before_the_news_that_it_rests_on() -> None:
+    member = ready_member(2)
+    member.handle(Heard(peer(0)), 0.1)
+    member.handle(Heard(peer(1, PREPARING)), 0.1)  # it is ready by now, and has told 0 so
+
+    actions = member.handle(Read((epoch(0, 1, 2),)), 0.2)
+
+    assert any(isinstance(action, TakeUp) for action in actions)
+
+
+@pytest.mark.parametrize("state", [PREPARING, JOINING])
+def test_a_member_that_has_dealt_with_an_epoch_and_is_out_has_left_it(state: str) -> None:
+    member = ready_member(2)
+    member.handle(Heard(peer(0, TRAINING, seen=1)), 0.1)
+    member.handle(Heard(peer(1, state, seen=1)), 0.1)
+
+    actions = member.handle(Read((epoch(0, 1, 2),)), 0.2)
+
+    assert not any(isinstance(action, TakeUp) for action in actions)
 
 
 def test_two_epochs_in_a_row_never_share_a_port() -> None:

@@ -171,6 +171,13 @@ class Rig:
         self.nodes[index] = TrainingNode(spec.node, process, folder / "node.log")
         return self.nodes[index]
 
+    def train(self, *indices: int, steps: int = 30) -> None:
+        """Claim the run, start these nodes, and wait until they are at work."""
+        self.claim()
+        for index in indices:
+            self.start(index)
+        self.wait(lambda: self.step() >= steps, f"{steps} steps")
+
     def presence(self, index: int) -> Presence | None:
         """What a node says of itself."""
         try:

@@ -43,10 +43,7 @@ def test_a_killed_worker_costs_a_step_at_most_and_the_other_keeps_its_process(ri
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_killed_node_costs_the_others_a_step_at_most(rig: Rig, victim: int) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 3})
-    rig.claim()
-    for index in range(3):
-        rig.start(index)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1, 2)
     survivors = [index for index in range(3) if index != victim]
     workers = [rig.nodes[index].worker_pid() for index in survivors]
 
@@ -64,10 +61,7 @@ def test_a_killed_node_costs_the_others_a_step_at_most(rig: Rig, victim: int) ->
 
 def test_a_frozen_node_is_put_out_and_joins_again_when_it_wakes(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000, "watchdog_s": 2.0})
-    rig.claim()
-    for index in range(2):
-        rig.start(index)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1)
     survivor, frozen = rig.nodes[1].worker_pid(), rig.nodes[0].worker_pid()
 
     os.killpg(rig.nodes[0].process.pid, signal.SIGSTOP)
@@ -85,10 +79,7 @@ def test_a_frozen_node_is_put_out_and_joins_again_when_it_wakes(rig: Rig) -> Non
 
 def test_a_frozen_worker_is_killed_by_its_agent_and_replaced(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000, "watchdog_s": 2.0})
-    rig.claim()
-    for index in range(2):
-        rig.start(index)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1)
     frozen = rig.nodes[1].worker_pid()
 
     os.kill(frozen, signal.SIGSTOP)
@@ -102,10 +93,7 @@ def test_a_frozen_worker_is_killed_by_its_agent_and_replaced(rig: Rig) -> None:
 
 def test_a_node_that_returns_with_another_address_joins(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000})
-    rig.claim()
-    for index in range(2):
-        rig.start(index)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1)
 
     rig.nodes[0].kill()
     rig.start(0, address=99)
@@ -155,10 +143,7 @@ def test_a_cancelled_run_stops_on_all_nodes_and_publishes_nothing(rig: Rig) -> N
 
 def test_a_run_that_was_stopped_is_resumed_by_claiming_it_again(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000})
-    rig.claim()
-    rig.start(0)
-    rig.start(1)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1)
     rig.pool_log().end("run-test", "cancelled", "somebody said so", datetime.now(UTC))
     rig.wait(lambda: all(p and p.state == "idle" for p in map(rig.presence, (0, 1))), "idle")
     kept = checkpoint.commits(rig.store("checkpoints"), "run-test")[-1]
@@ -175,9 +160,7 @@ def test_a_run_that_was_stopped_is_resumed_by_claiming_it_again(rig: Rig) -> Non
 
 def test_a_resume_with_another_model_is_refused_naming_both(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 1})
-    rig.claim()
-    rig.start(0)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0)
     rig.nodes[0].kill()
     model = rig.spec.model.model_copy(update={"width": 64})
     rig.spec = rig.spec.model_copy(update={"model": model})
@@ -191,9 +174,7 @@ def test_a_resume_with_another_model_is_refused_naming_both(rig: Rig) -> None:
 
 def test_a_resume_with_changed_data_is_refused_by_digest(rig: Rig) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 100_000, "nodes": 1})
-    rig.claim()
-    rig.start(0)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0)
     rig.nodes[0].kill()
     (rig.folder / "texts" / "more.py").write_text("another = 1\n" * 50)
 

@@ -39,10 +39,7 @@ def test_a_node_with_a_notice_leaves_at_a_step_and_the_others_go_on(
     rig.spec = rig.spec.model_copy(
         update={"steps": 100_000, "nodes": 3, "checkpoint_every_steps": 50_000}
     )
-    rig.claim()
-    for index in range(3):
-        rig.start(index)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1, 2)
 
     reclaim(keeper)
     status = rig.nodes[1].process.wait(LEAVE_S)
@@ -64,9 +61,7 @@ def test_the_last_node_with_a_notice_saves_what_it_holds(rig: Rig, keeper: FakeK
     rig.spec = rig.spec.model_copy(
         update={"steps": 100_000, "nodes": 1, "checkpoint_every_steps": 50_000}
     )
-    rig.claim()
-    rig.start(1)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(1)
 
     reclaim(keeper)
     status = rig.nodes[1].process.wait(LEAVE_S)

@@ -36,10 +36,7 @@ def test_a_store_that_is_away_for_a_minute_costs_no_process_and_no_step(
     rig: Rig, proxy: FaultProxy
 ) -> None:
     rig.spec = rig.spec.model_copy(update={"steps": 1_000_000})
-    rig.claim()
-    rig.start(0)
-    rig.start(1)
-    rig.wait(lambda: rig.step() >= 30, "30 steps")
+    rig.train(0, 1)
     workers = [rig.nodes[index].worker_pid() for index in (0, 1)]
     before = rig.step()
 
