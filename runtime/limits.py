@@ -76,9 +76,9 @@ COMMIT_LOOKS_MAX = 5  # for a commit that is not deleted while it is read
 COMMIT_GRACE_S = 600.0  # a replaced checkpoint stays this long: somebody may be reading it
 ORPHAN_S = 24 * 3600.0  # shards in no manifest are garbage after this
 WRITER_HUNG_S = 120.0  # a writer that has not written a shard for this long is killed
-SPOOL_S = 600.0  # a checkpoint that the store won't take is tried for this long
-SPOOL_AGAIN_S = 2.0  # first pause between two tries
+SPOOL_AGAIN_S = 2.0  # first pause between two tries of a checkpoint that the store won't take
 SPOOL_AGAIN_S_MAX = 30.0  # and the longest
+HOLD_S = 5.0  # a paused first member looks this often whether it must go on pausing
 INTERVAL_S_MIN = 30.0  # between two checkpoints, however dear a failure is
 INTERVAL_S_MAX = 1800.0  # and however cheap
 
@@ -108,5 +108,6 @@ assert NOTICE_POLL_S + METADATA_S + LEAVE_S <= NOTICE_S_MIN
 
 assert COMMIT_GRACE_S > 2 * COLLECTIVE_S, "a fenced node ends before it may delete"
 assert COMMIT_GRACE_S < ORPHAN_S
-assert SPOOL_AGAIN_S < SPOOL_AGAIN_S_MAX < SPOOL_S
+assert SPOOL_AGAIN_S < SPOOL_AGAIN_S_MAX
+assert HOLD_S < COLLECTIVE_S, "the others wait in a collective meanwhile"
 assert INTERVAL_S_MIN < INTERVAL_S_MAX

@@ -117,6 +117,7 @@ class TrainSpec(Strict):
     validate_every_steps: int = Field(ge=1)
     join_s: float = Field(gt=0, description="Wait for missing nodes of the first epoch.")
     pause_s_max: float = Field(gt=0, description="Below min_nodes for this long ends the run.")
+    unsaved_s_max: float = Field(gt=0, description="No checkpoint taken for so long: pause.")
     watchdog_s: float = Field(gt=0, description="A node silent for so long is put out.")
     threads_per_worker: int = Field(ge=1)
     schedule: Schedule | None = None

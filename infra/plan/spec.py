@@ -111,6 +111,12 @@ class TrainingSpec(Part):
         gt=0,
         description="A run that stays below `min_nodes` for longer is ended, seconds.",
     )
+    unsaved_s_max: float = Field(
+        default=600.0,
+        gt=0,
+        description="A store that takes no checkpoint for longer pauses the run until it does, "
+        "seconds.",
+    )
     watchdog_s: float = Field(
         default=5.0,
         ge=WATCHDOG_S_MIN,

@@ -17,6 +17,7 @@ from runtime.coordination.next_epoch import (
     PREPARING,
     TRAINING,
     End,
+    Keep,
     Propose,
     Rules,
     Status,
@@ -84,11 +85,18 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class AtWork:
+    """Which living nodes are in the run's newest epoch, as the store tells."""
+
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
 
-Happening = Ready | Left | Died | Finished | Noticed | Heard | Lost | Read | Tick
+Happening = Ready | Left | Died | Finished | Noticed | Heard | Lost | Read | AtWork | Tick
 
 
 # What a member does about it.
@@ -124,7 +132,7 @@ class Tell:
     status: Status
 
 
-Action = TakeUp | Abort | Pause | Tell | Propose | End | Wait
+Action = TakeUp | Abort | Pause | Tell | Propose | Keep | End | Wait
 
 
 @dataclass(slots=True)
@@ -143,11 +151,13 @@ class Member:
     is_leaving: bool = False
     epochs: tuple[EpochRecord, ...] = ()
     peers: dict[str, Status] = field(default_factory=dict)
+    at_work: frozenset[str] = frozenset()
     _heard_s: dict[str, float] = field(default_factory=dict)
     _silent_s: dict[str, float] = field(default_factory=dict)  # of peers that are lost
     _told: Status | None = None
     _aborted: int = NO_STATE
     _paused: tuple[int, tuple[str, ...]] = (NO_STATE, ())
+    _kept: int = NO_STATE  # the epoch whose state was saved for want of members
     _proposed: tuple[int, float] = (NO_STATE, 0.0)
 
     @property
@@ -197,6 +207,8 @@ class Member:
                     self._drop(node, silent_s)
             case Read(epochs=epochs) if len(epochs) > len(self.epochs):
                 self.epochs = epochs
+            case AtWork(nodes=nodes):
+                self.at_work = nodes
             case _:
                 pass
         if self.state == PREPARING:
@@ -307,7 +319,11 @@ class Member:
     def _decide(self, now_s: float) -> list[Action]:
         everybody = {**self.peers, self.node: self.status}
         view = View(
-            me=self.node, epochs=self.epochs, peers=everybody, waited_s=now_s - self.since_s
+            me=self.node,
+            epochs=self.epochs,
+            peers=everybody,
+            waited_s=now_s - self.since_s,
+            at_work=self.at_work,
         )
         decision = decide(view, self.rules)
         if isinstance(decision, Propose):
@@ -315,4 +331,8 @@ class Member:
             if number == decision.number and now_s - when_s < TURN_S:
                 return []  # on its way
             self._proposed = (decision.number, now_s)
+        if isinstance(decision, Keep):
+            if self._kept == self.epoch:
+                return [Wait(decision.why)]
+            self._kept = self.epoch
         return [decision]

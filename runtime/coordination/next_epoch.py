@@ -89,6 +89,13 @@ class Wait:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Nothing yet, because; and too few have the state in memory: this one should save it."""
+
+    why: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
     """What one ready node sees."""
@@ -97,9 +104,10 @@ class View:
     epochs: Sequence[EpochRecord]  # all but an end
     peers: Mapping[str, Status]  # those it hears, itself too
     waited_s: float  # since this node has been ready
+    at_work: frozenset[str] = frozenset()  # in the newest epoch, as the store tells
 
 
-def decide(view: View, rules: Rules) -> Wait | Propose | End:
+def decide(view: View, rules: Rules) -> Wait | Keep | Propose | End:
     """What a node that is ready for another epoch does now."""
     epochs, peers = view.epochs, view.peers
     last = epochs[-1].members if epochs else ()
@@ -114,6 +122,9 @@ def decide(view: View, rules: Rules) -> Wait | Propose | End:
     before = [peer for peer in ready if peer.node in last and peer not in holders]
     others = [peer for peer in ready if peer.node not in last and peer not in holders]
     chosen = clique([], [*holders, *_ranked(before), *_ranked(others)], rules.nodes)
+    unheard = [node for node in last if node in view.at_work and node not in peers]
+    if unheard and not any(peer.node in last for peer in chosen):
+        return Wait(f"{unheard[0]} is at work and is not heard here")
     patience_s = _patience_s(last, chosen, holders, rules)
     if view.waited_s < patience_s:
         return Wait(f"{len(chosen)} of {rules.nodes} nodes are ready")
@@ -124,7 +135,8 @@ def decide(view: View, rules: Rules) -> Wait | Propose | End:
         return End("no-capacity", f"{few} within {rules.join_s:.0f} s")
     if view.waited_s >= rules.pause_s_max:
         return End("failed", f"{few} within {rules.pause_s_max:.0f} s")
-    return Wait(few)
+    is_keeper = bool(holders) and holders[0].node == view.me
+    return Keep(few) if is_keeper else Wait(few)
 
 
 def is_stuck(epochs: Sequence[EpochRecord], resume_step: int) -> bool:

@@ -2,7 +2,8 @@
 
 There is room for two: one in the writing, and the newest one, which waits for it. So training
 never waits for a store, however slow, and what is not written yet is overtaken rather than queued.
-A store that takes none for a while costs those checkpoints, not the run.
+A store that takes none for a while costs those checkpoints, not the run; for too long, and what
+would be lost is more than anybody wants to lose: then `is_full` asks for a pause.
 """
 
 import logging
@@ -17,7 +18,7 @@ from torch import Tensor
 from runtime.checkpoint import Draft, Recipe
 from runtime.checkpoint.interval import Cadence
 from runtime.checkpoint.protocol import NotSaved, Saved, Task
-from runtime.limits import COMMIT_GRACE_S, SPOOL_AGAIN_S, SPOOL_AGAIN_S_MAX, SPOOL_S
+from runtime.limits import COMMIT_GRACE_S, SPOOL_AGAIN_S, SPOOL_AGAIN_S_MAX
 from runtime.objects import Store
 from runtime.train.stage import Shape, Stage
 
@@ -97,6 +98,7 @@ class Committer:
         note: Callable[[str], None],
         before: Callable[[], None],
         cadence: Cadence,
+        unsaved_s_max: float,
         grace_s: float = COMMIT_GRACE_S,
     ) -> None:
         """`note` hears of a checkpoint not written; `before` runs before each is written."""
@@ -113,6 +115,9 @@ class Committer:
         self._before = before
         self._cadence = cadence
         self._step_began_s: float | None = None  # None: this epoch's first is still to be seen
+        self._unsaved_s_max = unsaved_s_max
+        self._refused_s: float | None = None  # since when the store takes none
+        self._taken = threading.Event()  # it has taken one, or never will
         self._grace_s = grace_s
         self._noted = ""
         self._lock = threading.Lock()
@@ -126,6 +131,17 @@ class Committer:
     def is_writing(self) -> bool:
         """Whether one is being written now."""
         return self._thread is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the store has taken none for longer than may be."""
+        since_s = self._refused_s
+        return since_s is not None and self._seconds() - since_s >= self._unsaved_s_max
+
+    def wait_room(self, timeout_s: float) -> None:
+        """While training pauses: until the store takes one again, or so long."""
+        self._taken.wait(timeout_s)
+        self._step_began_s = None  # a pause is no step
 
     def is_due(self, step: int) -> bool:
         """Whether to save after this step; asked after every one, which tells how long each took.
@@ -205,7 +221,7 @@ class Committer:
             self._write(staged)
 
     def _write(self, staged: Staged) -> None:
-        """Try until it is written, a newer one waits, nobody waits any more, or time is up."""
+        """Try until it is written, a newer one waits, or nobody waits any more."""
         draft = staged.draft
         task = Task(
             store=self._url,
@@ -214,23 +230,33 @@ class Committer:
             resume_steps=self._resume_steps,
             grace_s=self._grace_s,
         )
-        until_s = self._seconds() + SPOOL_S
         pause_s = SPOOL_AGAIN_S
         while True:
             is_last = self._is_ending
             self._before()
             outcome = self._writer.save(task, self._stages.files)
             if isinstance(outcome, Saved):
+                self._refuses(False)
                 self._tell("; ".join(outcome.faults))
                 return
-            self._tell(f"checkpoint of step {draft.step} not written: {outcome.why}")
+            self._refuses(not outcome.is_final)
+            why = f"checkpoint of step {draft.step} not written: {outcome.why}"
+            if self.is_full:
+                why = f"training is paused: none for {self._unsaved_s_max:.0f} s; {why}"
+            self._tell(why)
             if outcome.is_final or is_last or self._waiting is not None:
-                return
-            if self._seconds() >= until_s:
-                self._tell(f"checkpoint of step {draft.step} given up: {outcome.why}")
                 return
             self._wake.wait(pause_s)
             pause_s = min(2 * pause_s, SPOOL_AGAIN_S_MAX)
+
+    def _refuses(self, is_so: bool) -> None:
+        """A store that is away. One that will never take this one does not stop training."""
+        if not is_so:
+            self._refused_s = None
+            self._taken.set()
+        elif self._refused_s is None:
+            self._refused_s = self._seconds()
+            self._taken.clear()
 
     def _tell(self, why: str) -> None:
         """Say what is new: a fault, or that there is none any more."""

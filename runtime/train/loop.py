@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 
+from runtime.limits import HOLD_S
 from runtime.model import export
 from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
@@ -40,6 +41,13 @@ SAY_S = 0.2  # at most this often: presence is written far less often
 
 class Commits(Protocol):
     """Where the first member's checkpoints go."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too much is unsaved to train on."""
+
+    def wait_room(self, timeout_s: float) -> None:
+        """Until it is saved, or so long."""
 
     def is_due(self, step: int) -> bool:
         """Whether to save after this step; asked once for every step."""
@@ -65,7 +73,14 @@ class Wish:
 
     is_pause: bool
     is_commit: bool
-    save_s: float = 0.0  # how long the pause may wait for a commit; 0: none is needed
+    is_hold: bool  # until the store takes checkpoints again
+    save_s: float  # how long the pause may wait for a commit; 0: none is needed
+
+    @classmethod
+    def of(cls, totals: list[float]) -> "Wish":
+        """From the sum over all members' wants."""
+        pauses, commits, holds, save_s = totals
+        return cls(pauses > 0, commits > 0 or save_s > 0, holds > 0, save_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +133,8 @@ class Training:
                 return Failed(why=f"weights are no numbers after step {self.step}")
             if wish.is_commit and not is_last:
                 self._commit()
+            if wish.is_hold and not (wish.is_pause or is_last):
+                wish = self._hold()
             if wish.is_pause and not is_last:
                 if self.first is not None and wish.save_s > 0:
                     self.first.commits.wait(wish.save_s)
@@ -151,27 +168,31 @@ class Training:
         compute_s = [0.0] * strategy.world_size
         compute_s[strategy.rank] = self.clock.seconds() - began_s
         strategy.finish()
-        totals = strategy.sum(
+        commits = self.first.commits if self.first is not None else None
+        totals: list[float] = strategy.sum(
             torch.tensor(
                 [
                     loss_here,
-                    float(self.shall_pause()),
-                    # The first member alone knows what its checkpoints cost.
-                    float(self.first is not None and self.first.commits.is_due(self.step + 1)),
-                    self.save_s(),
                     *compute_s,
+                    # The first member alone knows what its checkpoints cost.
+                    *self._wants(is_due=commits is not None and commits.is_due(self.step + 1)),
                 ],
                 dtype=torch.float64,
             )
-        )
-        self._loss, pauses, commits, save_s, *all_compute_s = totals.tolist()
+        ).tolist()
+        self._loss, all_compute_s = totals[0], totals[1 : 1 + strategy.world_size]
         if math.isfinite(self._loss):
             self._norm = apply(self.model, self.optimizer, self.step, spec)
         if math.isfinite(self._loss + self._norm):
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
             self._tell_straggler(all_compute_s)
-        return Wish(pauses > 0, commits > 0 or save_s > 0, save_s)
+        return Wish.of(totals[1 + strategy.world_size :])
+
+    def _wants(self, *, is_due: bool) -> list[float]:
+        """This member's part of a `Wish`."""
+        is_full = self.first is not None and self.first.commits.is_full
+        return [float(self.shall_pause()), float(is_due), float(is_full), self.save_s()]
 
     def _log_step(self, bytes_sent: int) -> None:
         now_s = self.clock.seconds()
@@ -203,6 +224,16 @@ class Training:
         if self.first is not None and rank != self._straggler:
             self.say(Slow(rank=rank, ratio=ratio))
         self._straggler = rank
+
+    def _hold(self) -> Wish:
+        """Stand still together until the store takes checkpoints again, or all shall pause."""
+        while True:
+            if self.first is not None:
+                self.first.commits.wait_room(HOLD_S)
+            wants = torch.tensor(self._wants(is_due=False), dtype=torch.float64)
+            wish = Wish.of(self.strategy.sum(wants).tolist())
+            if wish.is_pause or not wish.is_hold:
+                return wish
 
     def _commit(self) -> None:
         if self.first is None:

@@ -40,8 +40,15 @@ class Lines:
     def close(self) -> None:
         """Nothing is under way."""
 
+    def upload(self) -> None:
+        """Upload what the epoch's own first member can't any more; a fault is for the next time."""
+        try:
+            self.save_lost()
+        except AtollError as fault:
+            log.warning("metrics not uploaded: %s", fault)
+
     def save_lost(self) -> None:
-        """Upload what the epoch's own first member can't any more."""
+        """The same; raises what the store does."""
         mine = "".join(self._lines).encode()
         try:
             there = self._store.get(self._key)
@@ -64,7 +71,7 @@ class Metrics(Lines):
         self._folder = folder
         self._uploaded = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._board = EventFileWriter(str(folder))
+        self._board: EventFileWriter | None = EventFileWriter(str(folder))
         self._uploading = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._keep_uploading, name="metrics", daemon=True)
@@ -79,6 +86,7 @@ class Metrics(Lines):
             if name != STEP
         ]
         event = Event(wall_time=wall_time_s, step=int(line[STEP]), summary=Summary(value=values))
+        assert self._board is not None, "open"
         self._board.add_event(event)
 
     def close(self) -> None:
@@ -86,7 +94,9 @@ class Metrics(Lines):
         self._closed.set()
         self._thread.join()
         self.upload()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
+            self._board = None  # a checkpoint that is still being written may upload once more
 
     def upload(self) -> None:
         """Upload what is new, from any thread; a fault is for the next time."""
@@ -107,7 +117,8 @@ class Metrics(Lines):
             if count == self._uploaded:
                 return
             self._store.put(self._key, "".join(self._lines[:count]).encode())
-            self._board.flush()
+            if self._board is not None:
+                self._board.flush()
             for path in self._folder.iterdir():
                 self._store.put(f"{self._board_key}/{path.name}", path.read_bytes())
         except AtollError as fault:

@@ -45,6 +45,13 @@ class Abort(Line):
     number: int
 
 
+class Keep(Line):
+    """Between two epochs: save what is in memory, which too few members have."""
+
+    op: Literal["keep"] = "keep"
+    resume_steps: tuple[int, ...]  # of all epochs up to the one that the state is of
+
+
 class Ping(Line):
     """Is anybody there?"""
 
@@ -143,7 +150,7 @@ class Failed(Line):
     why: str
 
 
-Command = Work | Epoch | Pause | Abort | Ping
+Command = Work | Epoch | Pause | Abort | Keep | Ping
 Event = Imported | Ready | Pong | Formed | Stepped | Slow | Noted | Broken | Paused | Done | Failed
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="op")])

@@ -23,6 +23,7 @@ from runtime.coordination.next_epoch import (
     PREPARING,
     TRAINING,
     End,
+    Keep,
     Propose,
     Rules,
     Wait,
@@ -228,6 +229,13 @@ class Session:
                 host, _, port = peer.link.rpartition(":")
                 self._links.dial(peer.node, peer.boot_id, host, int(port))
         self._handle(membership.Read(seen.epochs))
+        if seen.peers is not None:
+            nodes = frozenset(
+                peer.node
+                for peer in seen.peers
+                if peer.state in (TRAINING, FINISHING) and peer.epoch == len(seen.epochs) - 1
+            )
+            self._handle(membership.AtWork(nodes))
 
     def _keep_time(self) -> None:
         """What is due by the clock alone; not with every piece of news, which may bring another."""
@@ -288,6 +296,10 @@ class Session:
                 self._desk.propose(action)
             case End(outcome=outcome, why=why):
                 self._end(outcome, why)
+            case Keep(why=why):
+                resume_steps = tuple(epoch.resume_step for epoch in self._member.epochs)
+                self._child.send(protocol.Keep(resume_steps=resume_steps))
+                self._node.heart.say(why=why)
             case Wait(why=why):
                 self._node.heart.say(why=why)
 

@@ -42,6 +42,7 @@ from runtime.train.protocol import (
     Failed,
     Formed,
     Imported,
+    Keep,
     Noted,
     Pause,
     Ping,
@@ -68,7 +69,7 @@ class Orders:
     """What the agent has said; read in a thread, so that it reaches a busy worker."""
 
     def __init__(self, say: Say) -> None:
-        self.inbox: queue.SimpleQueue[Work | Epoch] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Work | Epoch | Keep] = queue.SimpleQueue()
         self.pause = threading.Event()
         self.save_s = 0.0  # how long a pause may wait for a commit; 0: it wants none
         self._say = say
@@ -87,7 +88,7 @@ class Orders:
                     self.pause.set()
                 case Abort(number=number):
                     self._abort(number)
-                case Work() | Epoch() as command:
+                case Work() | Epoch() | Keep() as command:
                     self.inbox.put(command)
         os._exit(0)
 
@@ -162,9 +163,7 @@ class Worker:
             )
             outcome: Event = training.run()
         except MEMORY_ERRORS as fault:
-            if not is_out_of_memory(fault):
-                raise
-            outcome = Failed(why=f"{OUT_OF_MEMORY} ({str(fault).splitlines()[0]})")
+            outcome = out_of_memory(fault)
         except (PeerLost, Unavailable) as fault:
             if training is not None:
                 self._step = NO_STATE if isinstance(fault, Diverged) else training.step
@@ -179,6 +178,17 @@ class Worker:
         self._say(outcome)
         if self._lines is not None:
             self._lines.close()  # after the word: the store may be slow
+
+    def keep(self, order: Keep) -> None:
+        """Save what is in memory, beside whatever comes next."""
+        assert self._lines is not None, "it has been in an epoch"
+        if self._step == NO_STATE:
+            return  # lost since
+        # How often does not matter here: it is saved once.
+        cadence = Cadence(every_steps=None, nodes=1)
+        self._committer = self._committer_of(order.resume_steps, self._lines, cadence)
+        samples = self._step * self._work.train.global_batch
+        self._committer.start(self._step, samples, tensors_of(self._model, self._optimizer))
 
     def _strategy(self, epoch: Epoch) -> Strategy:
         if epoch.world_size == 1:
@@ -289,14 +299,25 @@ class Worker:
         return self._folder / "runs" / self._work.run / str(epoch.number)
 
     def _first(self, epoch: Epoch, metrics: Metrics) -> First:
+        cadence = Cadence(
+            every_steps=self._work.train.checkpoint_every_steps,
+            nodes=epoch.world_size,
+            failures=epoch.number,
+        )
+        self._committer = self._committer_of(epoch.resume_steps, metrics, cadence)
+        return First(commits=self._committer, export_to=self._epoch_folder(epoch) / "model")
+
+    def _committer_of(
+        self, resume_steps: tuple[int, ...], lines: Lines, cadence: Cadence
+    ) -> Committer:
         if self._committer is not None and self._committer.is_writing:
-            # It may go on with the last epoch's checkpoint, which counts; ours must not touch it.
+            # It may go on with its own checkpoint, which counts; ours must not touch it.
             self._writer, self._stages = Writer(), Stages()
         self._stages.prepare(tensors_of(self._model, self._optimizer))
-        self._committer = Committer(
+        return Committer(
             self._checkpoints,
             self._work.run,
-            epoch.resume_steps,
+            resume_steps,
             recipe=self._recipe,
             writer=self._writer,
             stages=self._stages,
@@ -304,19 +325,19 @@ class Worker:
             seconds=self._clock.seconds,
             nonce=lambda: secrets.token_hex(4),
             note=lambda why: self._say(Noted(why=why)),
-            before=metrics.upload,  # so that no step counts whose figures are lost
-            cadence=Cadence(
-                every_steps=self._work.train.checkpoint_every_steps,
-                nodes=epoch.world_size,
-                failures=epoch.number,
-            ),
+            before=lines.upload,  # so that no step counts whose figures are lost
+            cadence=cadence,
+            unsaved_s_max=self._work.train.unsaved_s_max,
         )
-        return First(commits=self._committer, export_to=self._epoch_folder(epoch) / "model")
 
 
-def is_out_of_memory(fault: BaseException) -> bool:
-    """Torch says so by a class of its own on a GPU, in words on a CPU."""
-    return isinstance(fault, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(fault)
+def out_of_memory(fault: BaseException) -> Failed:
+    """Names it; raises any other fault again."""
+    # Torch says so by a class of its own on a GPU, in words on a CPU.
+    is_so = isinstance(fault, MemoryError | torch.OutOfMemoryError)
+    if not is_so and "can't allocate" not in str(fault):
+        raise fault
+    return Failed(why=f"{OUT_OF_MEMORY} ({str(fault).splitlines()[0]})")
 
 
 def shape_of(spec: TrainSpec) -> DecoderShape:
@@ -334,11 +355,17 @@ def serve(orders: Orders, say: Say, clock: Clock) -> None:
         worker = Worker(work, say, clock)
         say(Ready())
         while True:
-            epoch = orders.inbox.get()
-            assert isinstance(epoch, Epoch), "one process, one run"
-            worker.train(epoch, orders)
+            match orders.inbox.get():
+                case Epoch() as epoch:
+                    worker.train(epoch, orders)
+                case Keep() as keep:
+                    worker.keep(keep)
+                case _:
+                    raise AssertionError("one process, one run")
     except (Refused, Corrupt, Missing) as fault:
         say(Failed(why=str(fault)))
+    except MEMORY_ERRORS as fault:
+        say(out_of_memory(fault))
 
 
 def main() -> None:

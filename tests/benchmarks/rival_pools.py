@@ -1,4 +1,4 @@
-"""Rivals under the same harm: torchrun from this environment, torchft in one of its own.
+"""Rivals at the same work: torchrun from this environment, others in environments of their own.
 
 Each does the default stack's work in `rivals/`. A rival's environment is made once per clone, by
 uv, under `.atoll/rivals`; its version is pinned here, since it is no dependency of ours.
@@ -22,9 +22,11 @@ from typing import Protocol
 from infra.checkout import ROOT
 from runtime.limits import RESTART_S
 from runtime.node_spec import TrainSpec
+from runtime.train.child import MALLOC
 from tests.benchmarks.training_pool import BACK_S, NODES, POLL_S, SETTLED_STEPS, START_S
 
 TORCHFT = "0.2.0"
+ACCELERATE = "1.15.0"
 Timeouts = tuple[float, float]  # of torchft's lighthouse: of a heartbeat, and to wait for a quorum
 DEFAULT: Timeouts = (5.0, 60.0)
 SHORT: Timeouts = (1.0, 1.0)  # what a busy machine still bears
@@ -75,6 +77,8 @@ class TorchRun:
     nodes: int
     name: str = "torchrun --standalone, a new store per restart"
     version: str = field(default_factory=lambda: version("torch"))
+    module: str = "tests.benchmarks.rivals.ddp"
+    python: Path = Path(sys.executable)
     _agent: "subprocess.Popen[bytes] | None" = None
 
     def start(self, rank: int) -> None:
@@ -83,25 +87,33 @@ class TorchRun:
             return
         self._agent = started(
             [
-                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *(str(self.python), "-m", "torch.distributed.run", "--standalone"),
                 *(f"--nproc-per-node={self.nodes}", "--max-restarts=1000"),
-                *(f"--monitor-interval={MONITOR_S}", "-m", "tests.benchmarks.rivals.ddp"),
+                *(f"--monitor-interval={MONITOR_S}", "-m", self.module),
                 json.dumps(self.work),
             ],
             self.folder / "log",
             {
                 "OMP_NUM_THREADS": str(self.work["threads"]),
+                **MALLOC,
                 # Left alone, 2.14.1's restarted workers find the addresses of those before them in
                 # the shared store and never come back (2 of 2 kills here: connection refused).
                 "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
             },
         )
 
+    def wait(self, within_s: float) -> None:
+        """Until all workers have ended by themselves, as they must."""
+        assert self._agent is not None, "started"
+        status = self._agent.wait(within_s)
+        assert status == 0, (self.folder / "log").read_text(errors="replace")[-4000:]
+
     def stop(self) -> None:
         """All of it: the agent's end on its own may leave workers behind."""
         if self._agent is not None:
             self._agent.terminate()
             ended(self._agent)
+            self._agent = None
         for event in events(self.folder):
             kill(event.pid)
 
@@ -151,7 +163,7 @@ class TorchFt:
                 json.dumps({**self.work, "extra": extra}),
             ],
             self.folder / f"log-{rank}",
-            {"OMP_NUM_THREADS": str(self.work["threads"])},
+            {"OMP_NUM_THREADS": str(self.work["threads"]), **MALLOC},
         )
 
     def stop(self) -> None:
@@ -184,6 +196,12 @@ def torchft(spec: TrainSpec, timeouts: Timeouts) -> Iterator[TorchFt]:
             yield pool
         finally:
             pool.stop()
+
+
+def accelerate_python() -> Path:
+    """Of an environment with accelerate and the Trainer of transformers."""
+    same = [f"{name}=={version(name)}" for name in ("torch", "transformers", "safetensors")]
+    return environment_of("accelerate", [f"accelerate=={ACCELERATE}", *same])
 
 
 def work_of(spec: TrainSpec, folder: Path) -> dict[str, object]:

@@ -81,6 +81,7 @@ class Trainer:
             global_batch=BATCH, micro_batch=BATCH, sequence_tokens=TOKENS, learning_rate=1e-4,
             warmup_steps=10, weight_decay=0.1, clip_norm=1.0, seed=0, watchdog_s=5,
             checkpoint_every_steps=1000, validate_every_steps=1000, join_s=1, pause_s_max=1,
+            unsaved_s_max=600,
             threads_per_worker=1,
         )  # fmt: skip
         self.optimizer = build_optimizer(self.model, self.spec)
@@ -127,6 +128,7 @@ class Ours:
             note=_fail,
             before=lambda: None,
             cadence=Cadence(every_steps=1000, nodes=1),
+            unsaved_s_max=600.0,
             grace_s=0.0,
         )
 

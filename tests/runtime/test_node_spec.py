@@ -166,7 +166,7 @@ TRAIN = TrainSpec(
     model_name="tiny", model=MODEL, data="python-stdlib", nodes=2, min_nodes=1, steps=10,
     global_batch=4, micro_batch=2, sequence_tokens=32, learning_rate=1e-3, warmup_steps=1,
     weight_decay=0.1, clip_norm=1.0, seed=0, checkpoint_every_steps=5, validate_every_steps=5,
-    join_s=60, pause_s_max=60, watchdog_s=5, threads_per_worker=1,
+    join_s=60, pause_s_max=60, unsaved_s_max=60, watchdog_s=5, threads_per_worker=1,
     schedule=Schedule(minute=30, hour=6, weekdays=("sat",), zone="Europe/Zurich"),
 )  # fmt: skip
 SERVE = ServeSpec(

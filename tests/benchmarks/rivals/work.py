@@ -21,6 +21,8 @@ from torch.optim import AdamW
 
 from runtime.model.decoder import Decoder, DecoderShape
 
+DIGEST = "digest"  # a file: the SHA-256 of weights and moments at the end
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:

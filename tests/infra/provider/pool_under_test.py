@@ -210,6 +210,7 @@ def train_spec(schedule: Schedule | None) -> TrainSpec:
             "validate_every_steps": 1,
             "join_s": 1,
             "pause_s_max": 1,
+            "unsaved_s_max": 1,
             "watchdog_s": 5,
             "threads_per_worker": 1,
             "schedule": schedule,

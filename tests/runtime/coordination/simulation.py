@@ -20,6 +20,7 @@ STEP_S = 0.3
 TICK_S = 0.25
 REPLACE_S = 5.0  # from a leave to the boot of a new machine
 READ_S = 1.0  # between two looks at the log
+KNOWN_S = 15.0  # by then everybody has read that a group is at work
 BLOWS = ("kill", "notice", "start", "worker", "freeze", "thaw", "split", "heal", "store")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -52,6 +53,7 @@ class Node:
     boot: int = 0
     is_up: bool = False
     is_frozen: bool = False
+    thawed_s: float = 0.0
     member: m.Member | None = None
     worker: Worker = field(default_factory=Worker)
     backlog: list[Callable[[], None]] = field(default_factory=list)  # while frozen
@@ -70,6 +72,7 @@ class Simulation:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.nodes = {f"t-{index}": Node(f"t-{index}") for index in range(nodes)}
         self.log: list[EpochRecord] = []
+        self.begun_s: list[float] = []
         self.sides: dict[str, int] = {}  # of a partition
         self.store_s = 0.05
         self.commits: list[Commit] = []
@@ -135,6 +138,7 @@ class Simulation:
         """It goes on as if nothing had been."""
         node = self.nodes[name]
         node.is_frozen = False
+        node.thawed_s = self.now_s
         backlog, node.backlog = node.backlog, []
         for call in backlog:
             call()
@@ -224,7 +228,20 @@ class Simulation:
 
     def _read(self, node: Node) -> None:
         log = tuple(self.log)
-        self._at(self.store_s, node, lambda: self._happen(node, m.Read(log)))
+        at_work = frozenset(
+            peer.name
+            for peer in self.nodes.values()
+            if peer.is_up and not peer.is_frozen and self._is_at_work(peer)
+        )
+
+        def arrive() -> None:
+            self._happen(node, m.Read(log))
+            self._happen(node, m.AtWork(at_work))
+
+        self._at(self.store_s, node, arrive)
+
+    def _is_at_work(self, node: Node) -> bool:
+        return node.worker.is_in and node.worker.epoch == len(self.log) - 1
 
     def _happen(self, node: Node, happening: m.Happening) -> None:
         assert node.member is not None
@@ -252,6 +269,9 @@ class Simulation:
             case m.Abort(epoch=epoch):
                 if node.worker.is_in and node.worker.epoch == epoch:
                     self._at(0.01, node, lambda: self._leave(node, epoch))
+            case next_epoch.Keep():
+                worker = node.worker
+                self._commit(node, Commit(worker.epoch, worker.step, worker.state))
             case m.Pause():
                 node.worker.wants_pause = True
             case next_epoch.End():
@@ -278,7 +298,9 @@ class Simulation:
         def arrive() -> None:
             """At the store, which is there even when the proposer is not any more."""
             if len(self.log) == action.number:
+                self._check_not_stolen(record)
                 self.log.append(record)
+                self.begun_s.append(self.now_s)
                 self.history.append(f"{self.now_s:.2f} {len(self.log) - 1} {record.members}")
                 for peer in self.nodes.values():
                     if peer is not node and peer.is_up and self._hears(peer.name, node.name):
@@ -286,6 +308,14 @@ class Simulation:
             self._at(0.0, node, lambda: self._read_now(node))
 
         heapq.heappush(self._queue, (self.now_s + took_s, next(self._order), arrive))
+
+    def _check_not_stolen(self, record: EpochRecord) -> None:
+        """Who is cut off from a group that is well leaves it alone."""
+        newest = len(self.log) - 1
+        if newest >= 0 and not set(self.log[newest].members) & set(record.members):
+            since_s = max(self.begun_s[newest], *(n.thawed_s for n in self._group(newest)))
+            is_well = self.now_s - since_s > KNOWN_S and self._can_reduce(newest)
+            assert not is_well, f"epoch {newest} was well, {record.members} ended it"
 
     def _read_now(self, node: Node) -> None:
         self._happen(node, m.Read(tuple(self.log)))

@@ -1,5 +1,6 @@
 """Who is in the next epoch: the rule, seen from single nodes, and all of it under blows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
@@ -17,6 +18,7 @@ from runtime.coordination.next_epoch import (
     STUCK_EPOCHS,
     TRAINING,
     End,
+    Keep,
     Propose,
     Rules,
     Status,
@@ -173,10 +175,43 @@ def test_a_minority_waits_long_enough_for_the_majority_to_have_decided() -> None
     assert isinstance(decide(view(0, cut_off, rules.minority_s, last), rules), Propose)
 
 
+def test_who_is_cut_off_leaves_those_alone_who_are_at_work() -> None:
+    alone = [peer(3, seen=1)]
+    elsewhere = frozenset({"training-0", "training-1"})
+    newest = epoch(0, 1)
+
+    cut_off = View(
+        me="training-3", epochs=(newest,), peers={"training-3": alone[0]}, waited_s=200,
+        at_work=elsewhere,
+    )  # fmt: skip
+    rules = Rules(nodes=3, min_nodes=1, join_s=60, pause_s_max=300, watchdog_s=5)
+
+    assert decide(cut_off, rules) == Wait("training-0 is at work and is not heard here")
+    assert isinstance(decide(replace(cut_off, at_work=frozenset()), rules), Propose)
+
+
+def test_a_survivor_does_not_ask_the_store_whether_the_dead_are_at_work() -> None:
+    survivor = peer(0, seen=1, step=9)
+    seen = View(
+        me="training-0", epochs=(epoch(0, 1),), peers={"training-0": survivor}, waited_s=0,
+        at_work=frozenset({"training-1"}),
+    )  # fmt: skip
+
+    assert isinstance(decide(seen, replace(RULES, min_nodes=1)), Propose)
+
+
+def test_the_first_that_has_the_state_saves_it_when_too_few_are_left() -> None:
+    few = [peer(0, seen=1, step=NO_STATE), peer(2, seen=1, step=7)]
+    rules = replace(RULES, min_nodes=3)
+
+    assert isinstance(decide(view(2, few, 20, epoch(0, 1, 2)), rules), Keep)
+    assert isinstance(decide(view(0, few, 20, epoch(0, 1, 2)), rules), Wait)
+
+
 def test_below_min_nodes_a_run_pauses_and_then_fails() -> None:
     alone = [peer(0, seen=1, step=7)]
 
-    assert isinstance(decide(view(0, alone, 299, epoch(0, 1)), RULES), Wait)
+    assert isinstance(decide(view(0, alone, 299, epoch(0, 1)), RULES), Keep)
     decision = decide(view(0, alone, 300, epoch(0, 1)), RULES)
 
     assert isinstance(decision, End)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, e
 from runtime.errors import Missing
 from runtime.node_spec import ModelSpec, NodeSpec, Schedule, StoreUrls, TrainSpec
 from runtime.objects import Store, file_url, open_store
+from tests.doubles.wires import Wires
 from tests.subnet import Subnet
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,6 +58,7 @@ def tiny_spec(data: Path, **changes: object) -> TrainSpec:
         validate_every_steps=20,
         join_s=60,
         pause_s_max=60,
+        unsaved_s_max=600,
         watchdog_s=5,
         threads_per_worker=1,
     )
@@ -97,7 +99,7 @@ class Rig:
     """One stack's training side."""
 
     folder: Path
-    subnet: Subnet
+    subnet: Subnet | Wires
     spec: TrainSpec
     nodes: dict[int, TrainingNode] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)  # for nodes, over the test's own
@@ -139,10 +141,16 @@ class Rig:
     def start(
         self,
         index: int,
-        file_bytes_max: int = resource.RLIM_INFINITY,
+        limits: Mapping[int, int] | None = None,
         address: int | None = None,
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> TrainingNode:
-        """Start a node, or start it again; the kernel refuses it files above a size."""
+        """Start a node, or start it again.
+
+        `limits` are the kernel's, `resource.RLIMIT_*`; `within` is a command that becomes the
+        node, somewhere else.
+        """
         urls = {role: self.store(role).url for role in StoreUrls.model_fields}
         spec = NodeSpec(
             stack="test",
@@ -160,13 +168,13 @@ class Rig:
         (folder / "node.json").write_text(spec.model_dump_json())
         with (folder / "node.log").open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "runtime.node", str(folder / "node.json")],
+                [*within, sys.executable, "-P", "-m", "runtime.node", str(folder / "node.json")],
                 cwd=folder,
-                env={**os.environ, **self.env, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.env, **(env or {})},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max,) * 2),
+                preexec_fn=lambda: _limit(limits or {}),
             )
         self.nodes[index] = TrainingNode(spec.node, process, folder / "node.log")
         return self.nodes[index]
@@ -219,6 +227,11 @@ class Rig:
         for node in self.nodes.values():
             if node.process.poll() is None:
                 node.kill()
+
+
+def _limit(limits: Mapping[int, int]) -> None:
+    for limit, most in limits.items():
+        resource.setrlimit(limit, (most, most))
 
 
 @pytest.fixture

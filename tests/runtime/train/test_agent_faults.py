@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +14,9 @@ import pytest
 from runtime import checkpoint
 from runtime.coordination.ticks import tick_run
 from runtime.registry import live_version
+from tests.doubles.fake_clock import FakeClock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from runtime.node_spec import Schedule
     from tests.runtime.train.conftest import Rig
 
@@ -57,6 +58,82 @@ def test_a_killed_node_costs_the_others_a_step_at_most(rig: Rig, victim: int) ->
     assert second.members == tuple(f"training-{index}" for index in survivors)
     assert second.holders
     assert [rig.nodes[index].worker_pid() for index in survivors] == workers
+
+
+def test_a_killed_agent_takes_its_worker_along_and_the_others_go_on(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000})
+    rig.train(0, 1)
+    survivor, orphan = rig.nodes[0].worker_pid(), rig.nodes[1].worker_pid()
+
+    rig.nodes[1].process.kill()
+    rig.nodes[1].process.wait()
+    rig.wait(lambda: len(rig.epochs()) == 2, "the other goes on")
+    rig.wait(lambda: not Path(f"/proc/{orphan}").exists(), "its worker has ended by itself")
+    rig.start(1)
+    rig.wait(lambda: len(rig.epochs()) >= 3, "the node is back")
+
+    assert rig.epochs()[2].members == ("training-0", "training-1")
+    assert rig.nodes[0].worker_pid() == survivor
+
+
+def test_clocks_that_jump_change_nothing(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 100_000})
+    clocks = [FakeClock(rig.folder / f"clock-{index}") for index in (0, 1)]
+    rig.claim()
+    for index, clock in enumerate(clocks):
+        rig.start(index, env=clock.env)
+    rig.wait(lambda: rig.step() >= 30, "30 steps")
+
+    clocks[0].jump("+3h")
+    clocks[1].jump("-3h")
+    rig.wait(lambda: len(wall_times(rig)) > 1, "figures from both sides of a jump")
+    assert len(rig.epochs()) == 1
+    os.kill(rig.nodes[1].worker_pid(), signal.SIGKILL)
+    rig.wait(lambda: len(rig.epochs()) >= 3, "the node is back")
+    told = rig.step()
+    rig.wait(lambda: rig.step() > told + 30, "steps after the jump")
+    kept = len(checkpoint.commits(rig.store("checkpoints"), "run-test"))
+
+    assert kept >= 2
+    assert rig.epochs()[2].members == ("training-0", "training-1")
+
+
+def wall_times(rig: Rig) -> set[int]:
+    """The days and hours that figures of the first epoch bear."""
+    return {int(line["at"] // 3600) for line in rig.metrics(0)} if rig.has_metrics(0) else set()
+
+
+def test_a_model_that_does_not_fit_is_named_as_such(rig: Rig) -> None:
+    model = rig.spec.model.model_copy(update={"width": 4096, "hidden": 32768})
+    rig.spec = rig.spec.model_copy(update={"nodes": 1, "model": model})
+    rig.claim()
+    rig.start(0, limits={resource.RLIMIT_DATA: 1 << 30})
+
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert entry.why.startswith("out of memory")
+
+
+def test_below_min_nodes_what_is_in_memory_is_saved_and_a_resume_loses_no_step(rig: Rig) -> None:
+    rig.spec = rig.spec.model_copy(
+        update={"steps": 100_000, "min_nodes": 2, "pause_s_max": 6.0}
+        | {"checkpoint_every_steps": 50_000}
+    )
+    rig.train(0, 1)
+
+    rig.nodes[1].kill()
+    entry = rig.wait_end()
+
+    assert entry.outcome == "failed"
+    assert "allowed at least 2" in entry.why
+    (kept,) = checkpoint.commits(rig.store("checkpoints"), "run-test")
+    steps = [line["step"] for line in rig.metrics(0) if "loss" in line]
+    assert kept.step == steps[-1] >= 30
+    rig.start(1)
+    rig.claim()
+    rig.wait(lambda: len(rig.epochs()) == 2, "it is resumed")
+    assert rig.epochs()[1].resume_step == kept.step
 
 
 def test_a_frozen_node_is_put_out_and_joins_again_when_it_wakes(rig: Rig) -> None:
@@ -228,7 +305,7 @@ def test_a_disk_that_refuses_checkpoints_does_not_end_training(rig: Rig) -> None
     rig.spec = rig.spec.model_copy(update={"nodes": 1, "steps": 300, "validate_every_steps": 300})
     rig.claim()
     # Weights fit, a checkpoint with the optimizer's two moments does not.
-    rig.start(0, file_bytes_max=150_000)
+    rig.start(0, limits={resource.RLIMIT_FSIZE: 150_000})
 
     def says_so() -> bool:
         presence = rig.presence(0)

@@ -17,7 +17,7 @@ from runtime.checkpoint import Commit, Recipe
 from runtime.checkpoint.interval import Cadence
 from runtime.checkpoint.protocol import NotSaved, Saved, Task
 from runtime.errors import Unavailable
-from runtime.limits import INTERVAL_S_MIN, SPOOL_S
+from runtime.limits import INTERVAL_S_MIN
 from runtime.node_spec import ModelSpec
 from runtime.objects import Store
 from runtime.train.committer import Committer, Stages, Writes
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 RUN = "run-1"
 WAIT_S = 20.0
+UNSAVED_S = 600.0
 RECIPE = Recipe(
     model=ModelSpec(), data="d", tokenizer="t", seed=0, global_batch=4, sequence_tokens=128
 )
@@ -92,6 +93,7 @@ def build(
         note=told.notes.append,
         before=lambda: told.before(),
         cadence=Cadence(every_steps=every_steps, nodes=2),
+        unsaved_s_max=UNSAVED_S,
         grace_s=0.0,
     )
 
@@ -107,6 +109,14 @@ def value_of(store: Store, commit: Commit) -> float:
     assert torch.equal(found["exp_avg.a"] * 2, found["weight.a"])
     (value,) = set(found["weight.a"].flatten().tolist())
     return float(value)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """A fact that a thread brings about."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.01)
 
 
 class Gate:
@@ -275,25 +285,28 @@ def test_who_waits_waits_for_one_more_try_and_no_longer(store: HookedStore, told
     assert checkpoint.commits(store, RUN) == [Commit(0, 30), Commit(0, 40)]
 
 
-def test_a_checkpoint_that_is_refused_for_too_long_is_given_up_loudly(
+def test_a_store_that_takes_none_for_too_long_asks_for_a_pause_until_it_does(
     store: HookedStore, told: Told
 ) -> None:
     now_s = 0.0
-
-    def pass_time() -> float:
-        nonlocal now_s
-        now_s += SPOOL_S / 3
-        return now_s
-
-    told.seconds = pass_time
+    told.seconds = lambda: now_s
     committer = build(store, told)
     store.before = refuse("put")
 
     committer.start(10, 10, tensors(1.0))
-    while committer.is_writing:
-        time.sleep(0.01)
+    wait_for(lambda: told.notes != [])
+    assert not committer.is_full
+    now_s = UNSAVED_S
+    assert committer.is_full
+    wait_for(lambda: "training is paused" in told.notes[-1])
+    committer.wait_room(0.01)  # in vain, but it comes back
 
-    assert told.notes[-1].startswith("checkpoint of step 10 given up")
+    store.before = pass_on
+    committer.wait_room(WAIT_S)
+    assert not committer.is_full
+    committer.wait()
+    assert checkpoint.commits(store, RUN) == [Commit(0, 10)]
+    assert told.notes[-1] == ""
 
 
 def test_what_another_process_has_committed_is_not_tried_again(

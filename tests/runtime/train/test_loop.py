@@ -92,6 +92,21 @@ class Settled(Committer):
         self.wait()
 
 
+class Full(Settled):
+    """Asks for a pause, and has had its fill of waiting after some looks."""
+
+    looks = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Three looks long."""
+        return self.looks < 3
+
+    def wait_room(self, timeout_s: float) -> None:
+        """Count."""
+        self.looks += 1
+
+
 @dataclass(kw_only=True)
 class Member:
     """A training member with all it needs, at a step of a run."""
@@ -104,11 +119,13 @@ class Member:
     epoch: int = 0
     resume_steps: tuple[int, ...] = (0, HALF)
     pause_at: int | None = None  # the step after which all shall stop; None never
+    commits: type[Settled] = Settled
     tick_s: float = 1.0  # so far has its clock moved whenever it is asked
     said: list[Event] = field(default_factory=list)
     say: Callable[[Event], None] = field(init=False)
     model: Decoder = field(init=False)
     optimizer: AdamW = field(init=False)
+    committer: Settled = field(init=False)
 
     def __post_init__(self) -> None:
         self.say = self.said.append
@@ -159,7 +176,7 @@ class Member:
             lines.close()
 
     def _first(self, metrics: Metrics) -> First:
-        commits = Settled(
+        self.committer = self.commits(
             self.checkpoints,
             RUN,
             self.resume_steps[: self.epoch + 1],
@@ -172,9 +189,10 @@ class Member:
             note=pytest.fail,
             before=metrics.upload,
             cadence=Cadence(every_steps=self.spec.checkpoint_every_steps, nodes=1),
+            unsaved_s_max=self.spec.unsaved_s_max,
             grace_s=0.0,
         )
-        return First(commits=commits, export_to=self.folder / "model")
+        return First(commits=self.committer, export_to=self.folder / "model")
 
 
 Build = Callable[..., list[Member]]
@@ -295,6 +313,18 @@ def test_a_run_goes_on_from_its_checkpoints_on_any_number_of_members(
     assert sorted(asked) == sorted(sample_of(at, len(prepared.train), 0) for at in consumed)
 
 
+def test_all_stand_still_until_the_first_member_has_room_and_then_go_on(build: Build) -> None:
+    members = build(2)
+    members[0].commits = Full
+
+    endings = train(members)
+
+    assert all(isinstance(ending, Done) for ending in endings)
+    assert isinstance(members[0].committer, Full)
+    assert members[0].committer.looks == 3
+    assert len(losses(members[0])) == STEPS
+
+
 def test_the_size_of_a_micro_batch_changes_nothing_but_the_memory(build: Build) -> None:
     figures = []
     for micro_batch in (1, 4, 6):
@@ -325,7 +355,7 @@ def test_figures_have_the_names_that_were_promised(build: Build) -> None:
         assert (line["steps"], line["step_s"]) == (STEPS, LOOKS * members[0].tick_s)
         assert LOOKS * line["tokens_per_s"] == members[0].spec.global_batch * 32
         # Of two members each sends as much as the gradients are, and loss, wishes and both's times.
-        assert line["bytes_sent"] == gradient_bytes + 48
+        assert line["bytes_sent"] == gradient_bytes + 56
     for line in held_out:
         assert line.keys() == {"at", "step", "val_loss", "val_bits_per_byte", "val_tokens"}
     assert held_out[-1]["val_loss"] < held_out[0]["val_loss"]
