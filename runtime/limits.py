@@ -21,6 +21,7 @@ COLLECTIVE_S = 30.0  # a collective that takes longer has lost a peer
 JOIN_GRACE_S = 30.0  # a claim this young without members is starting, not dead
 REJOIN_S = 8.0  # with nothing in anybody's memory, restarted nodes wait this long for each other
 LAG_S = 2.0  # a member that has not read the newest epoch by then is left out
+TOLD_S = 10.0  # what the store told about others counts for so long after it was asked
 TURN_S = 1.0  # a member proposes so much later than the one before it in rank
 HEARTBEAT_S = 0.5  # between agents: a frozen peer is silent
 LINK_S = 5.0  # to link up, and for any one answer on a link
@@ -89,6 +90,7 @@ assert STREAM_PING_S < SEND_S
 assert LIST_BUSY_S <= BEAT_S <= LIST_IDLE_S
 assert ALIVE_S < COLLECTIVE_S, "presence must tell before the collective's own deadline does"
 assert REJOIN_S > ALIVE_S, "a restarted node must be able to be seen alive"
+assert POLL_LOG_S + CONTROL_PATIENCE_S < TOLD_S
 assert HEARTBEAT_S < TURN_S < LAG_S
 
 # What a node asks of its cloud.

@@ -6,6 +6,7 @@ memory; when all that are left have done so, `next_epoch` decides, and the membe
 log then says.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from runtime.coordination.log import EpochRecord
@@ -26,7 +27,7 @@ from runtime.coordination.next_epoch import (
     clique,
     decide,
 )
-from runtime.limits import TURN_S
+from runtime.limits import TOLD_S, TURN_S
 
 
 # What happens to a member.
@@ -89,6 +90,7 @@ class AtWork:
     """Which living nodes are in the run's newest epoch, as the store tells."""
 
     nodes: frozenset[str]
+    asked_s: float  # monotonic: a frozen node hears old answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Member:
     is_leaving: bool = False
     epochs: tuple[EpochRecord, ...] = ()
     peers: dict[str, Status] = field(default_factory=dict)
-    at_work: frozenset[str] = frozenset()
+    _at_work: AtWork = AtWork(frozenset(), -math.inf)
     _heard_s: dict[str, float] = field(default_factory=dict)
     _silent_s: dict[str, float] = field(default_factory=dict)  # of peers that are lost
     _told: Status | None = None
@@ -207,8 +209,8 @@ class Member:
                     self._drop(node, silent_s)
             case Read(epochs=epochs) if len(epochs) > len(self.epochs):
                 self.epochs = epochs
-            case AtWork(nodes=nodes):
-                self.at_work = nodes
+            case AtWork():
+                self._at_work = happening
             case _:
                 pass
         if self.state == PREPARING:
@@ -318,12 +320,13 @@ class Member:
 
     def _decide(self, now_s: float) -> list[Action]:
         everybody = {**self.peers, self.node: self.status}
+        is_fresh = now_s - self._at_work.asked_s < TOLD_S
         view = View(
             me=self.node,
             epochs=self.epochs,
             peers=everybody,
             waited_s=now_s - self.since_s,
-            at_work=self.at_work,
+            at_work=self._at_work.nodes if is_fresh else None,
         )
         decision = decide(view, self.rules)
         if isinstance(decision, Propose):

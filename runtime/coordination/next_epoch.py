@@ -104,7 +104,7 @@ class View:
     epochs: Sequence[EpochRecord]  # all but an end
     peers: Mapping[str, Status]  # those it hears, itself too
     waited_s: float  # since this node has been ready
-    at_work: frozenset[str] = frozenset()  # in the newest epoch, as the store tells
+    at_work: frozenset[str] | None = None  # in the newest epoch, as the store told just now
 
 
 def decide(view: View, rules: Rules) -> Wait | Keep | Propose | End:
@@ -122,9 +122,11 @@ def decide(view: View, rules: Rules) -> Wait | Keep | Propose | End:
     before = [peer for peer in ready if peer.node in last and peer not in holders]
     others = [peer for peer in ready if peer.node not in last and peer not in holders]
     chosen = clique([], [*holders, *_ranked(before), *_ranked(others)], rules.nodes)
-    unheard = [node for node in last if node in view.at_work and node not in peers]
-    if unheard and not any(peer.node in last for peer in chosen):
-        return Wait(f"{unheard[0]} is at work and is not heard here")
+    if last and not any(peer.node in last for peer in chosen):  # from outside
+        if view.at_work is None:
+            return Wait("asks the store who is at work")
+        if unheard := [node for node in last if node in view.at_work and node not in peers]:
+            return Wait(f"{unheard[0]} is at work and is not heard here")
     patience_s = _patience_s(last, chosen, holders, rules)
     if view.waited_s < patience_s:
         return Wait(f"{len(chosen)} of {rules.nodes} nodes are ready")

@@ -29,6 +29,7 @@ class Seen:
     is_open: bool
     epochs: tuple[EpochRecord, ...]
     peers: tuple[Presence, ...] | None  # None: not asked for
+    asked_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,13 @@ class Desk:
         open_rendezvous: Callable[[], Rendezvous],
         checkpoints: Store,
         inbox: "queue.SimpleQueue[object]",
+        clock: Callable[[], float],
     ) -> None:
         self._reader = open_rendezvous()
         self._writer = open_rendezvous()
         self._checkpoints = checkpoints
         self._inbox = inbox
+        self._clock = clock
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._noting = threading.Lock()
@@ -102,9 +105,11 @@ class Desk:
         threading.Thread(target=work, name="desk", daemon=True).start()
 
     def _look(self, at_peers: bool) -> Seen:
+        asked_s = self._clock()
         is_open = self._reader.open_entry() is not None
         epochs = tuple(self._reader.epochs())
-        return Seen(is_open, epochs, tuple(self._reader.peers()) if at_peers else None)
+        peers = tuple(self._reader.peers()) if at_peers else None
+        return Seen(is_open, epochs, peers, asked_s)
 
     def _propose(self, proposal: Propose) -> Proposed | Hopeless:
         epochs = self._writer.epochs()

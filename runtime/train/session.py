@@ -67,7 +67,9 @@ class Session:
         self._rendezvous = self._open_rendezvous()
         self._key = self._rendezvous.key()
         self._ending = Ending(node.spec, node.control, self._rendezvous, node.leaving)
-        self._desk = Desk(self._open_rendezvous, open_store(node.spec.stores.checkpoints), inbox)
+        self._desk = Desk(
+            self._open_rendezvous, open_store(node.spec.stores.checkpoints), inbox, clock
+        )
         self._member = Member(
             node=node.spec.node,
             boot_id=node.heart.presence.boot_id,
@@ -235,7 +237,7 @@ class Session:
                 for peer in seen.peers
                 if peer.state in (TRAINING, FINISHING) and peer.epoch == len(seen.epochs) - 1
             )
-            self._handle(membership.AtWork(nodes))
+            self._handle(membership.AtWork(nodes, seen.asked_s))
 
     def _keep_time(self) -> None:
         """What is due by the clock alone; not with every piece of news, which may bring another."""

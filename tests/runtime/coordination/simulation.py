@@ -234,9 +234,11 @@ class Simulation:
             if peer.is_up and not peer.is_frozen and self._is_at_work(peer)
         )
 
+        asked_s = self.now_s
+
         def arrive() -> None:
             self._happen(node, m.Read(log))
-            self._happen(node, m.AtWork(at_work))
+            self._happen(node, m.AtWork(at_work, asked_s))
 
         self._at(self.store_s, node, arrive)
 

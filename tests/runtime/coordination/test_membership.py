@@ -67,6 +67,7 @@ def view(me: int, peers: list[Status], waited_s: float = 0, *epochs: EpochRecord
         epochs=epochs,
         peers={peer.node: peer for peer in peers},
         waited_s=waited_s,
+        at_work=frozenset(),
     )
 
 
@@ -188,6 +189,7 @@ def test_who_is_cut_off_leaves_those_alone_who_are_at_work() -> None:
 
     assert decide(cut_off, rules) == Wait("training-0 is at work and is not heard here")
     assert isinstance(decide(replace(cut_off, at_work=frozenset()), rules), Propose)
+    assert isinstance(decide(replace(cut_off, at_work=None), rules), Wait)
 
 
 def test_a_survivor_does_not_ask_the_store_whether_the_dead_are_at_work() -> None:
