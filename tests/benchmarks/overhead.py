@@ -24,7 +24,7 @@ NODES = 2
 REPEATS = 5
 WARM_UP = 0.2  # of all steps
 TINY = ModelSpec(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64)
-TINY_STEPS, LONG_STEPS = 1000, 60
+TINY_STEPS, LONG_STEPS = 800, 50
 TINY_MS_MAX = 0.3
 LONG_PERCENT = 1.0
 STEPS_S = 300.0

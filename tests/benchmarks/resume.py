@@ -6,7 +6,9 @@ the last checkpoint. What is compared is the SHA-256 of weights and moments afte
 accelerate starts anew from its last saved state, every 10 steps as ours.
 """
 
+import os
 import random
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,10 +35,10 @@ SEED = 6
 NODES = 2
 RUNS = 20
 RIVAL_RUNS = 5
-STEPS = 600
+STEPS = 1500
 TOKENS = 32
-FILES = 200  # a pass is longer than a run
-SAMPLES = 4000  # of a rival's data: more than a run sees
+FILES = 400  # a pass is longer than a run
+SAMPLES = 9600  # of a rival's data: more than a run sees
 RUN_S = 300.0
 TITLE = "share of killed runs that end with the undisturbed run's bytes"
 
@@ -89,9 +91,10 @@ def harm(pool: Pool, name: str, step: int, dice: random.Random) -> None:
     index = dice.randrange(NODES)
     match dice.choice(("worker", "node", "all")):
         case "worker":
-            pool.kill_worker(index)
+            os.kill(pool.nodes[index].worker_pid(), signal.SIGKILL)
         case "node":
-            pool.kill_node(index)
+            pool.nodes[index].kill()
+            pool.start(index)
         case _:
             for node in pool.nodes.values():
                 node.kill()

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from runtime.train.state import tensors_of
 from tests.benchmarks.rivals.work import DIGEST, Trace, Work
 
 CHECKPOINT_STEPS = 10
@@ -79,8 +78,10 @@ def main() -> None:
         number, done = number + 1, 0
     if accelerator.is_main_process:
         digest = hashlib.sha256()
-        for tensor in tensors_of(plain, optimizer.optimizer).values():
-            digest.update(tensor.numpy().tobytes())
+        for parameter in plain.parameters():
+            moments = optimizer.optimizer.state[parameter]
+            for tensor in (parameter.detach(), moments["exp_avg"], moments["exp_avg_sq"]):
+                digest.update(tensor.numpy().tobytes())
         (work.folder / DIGEST).write_text(digest.hexdigest())
     accelerator.end_training()
 
