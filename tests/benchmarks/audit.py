@@ -67,7 +67,7 @@ def measure(is_quick: bool) -> Sequence[Figure]:
     return list(told(found))
 
 
-def told(found: dict[str, Sequence[Audit]]) -> Iterator[Figure]:
+def told(found: dict[str, list[Audit]]) -> Iterator[Figure]:
     """Ours in numbers, theirs as shares beside it: passes differ in number."""
     audits = found.pop("ours")
     wrong = [float(one.wrong) for one in audits]
