@@ -117,7 +117,7 @@ class Committer:
         self._step_began_s: float | None = None  # None: this epoch's first is still to be seen
         self._unsaved_s_max = unsaved_s_max
         self._refused_s: float | None = None  # since when the store takes none
-        self._taken = threading.Event()  # it has taken one, or never will
+        self._taken = threading.Event()  # nothing is refused any more
         self._grace_s = grace_s
         self._noted = ""
         self._lock = threading.Lock()
@@ -250,7 +250,7 @@ class Committer:
             pause_s = min(2 * pause_s, SPOOL_AGAIN_S_MAX)
 
     def _refuses(self, is_so: bool) -> None:
-        """A store that is away. One that will never take this one does not stop training."""
+        """Whether it takes none now; what somebody else has committed already is no refusal."""
         if not is_so:
             self._refused_s = None
             self._taken.set()

@@ -103,7 +103,9 @@ def ours(spec: TrainSpec, dice: random.Random) -> Audit:
             pool.start(index)
             harm_some(pool, here, dice)
             pool.rest()
-            records, last = pool.records(), int(pool.steps_of(len(pool.records()) - 1)[-1]["step"])
+            records = pool.records()
+            told = pool.steps_of(len(records) - 1)  # none, if it was formed just now
+            last = int(told[-1]["step"]) if told else records[-1].resume_step
         lines = [json.loads(text) for path in Path(seen).iterdir() for text in whole_lines(path)]
     return audited(records, last, lines)
 

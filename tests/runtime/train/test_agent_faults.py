@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from runtime import checkpoint
 from runtime.coordination.ticks import tick_run
 from runtime.registry import live_version
 from tests.doubles.fake_clock import FakeClock
+from tests.doubles.little_memory import little_memory
 
 if TYPE_CHECKING:
     from runtime.node_spec import Schedule
@@ -113,6 +115,23 @@ def test_a_model_that_does_not_fit_is_named_as_such(rig: Rig) -> None:
 
     assert entry.outcome == "failed"
     assert entry.why.startswith("out of memory")
+
+
+def test_a_worker_that_the_kernel_kills_for_want_of_memory_is_named_as_such(rig: Rig) -> None:
+    batch = {"global_batch": 20_000, "micro_batch": 20_000, "nodes": 1}
+    rig.spec = rig.spec.model_copy(update=batch)
+    rig.claim()
+    with ExitStack() as stack:
+        try:
+            within = stack.enter_context(little_memory(700 << 20))
+        except OSError as fault:
+            pytest.skip(f"this machine allows no memory cgroup: {fault}")
+        rig.start(0, within=within)
+        entry = rig.wait_end()
+        rig.stop()
+
+    assert entry.outcome == "failed"
+    assert "out of memory" in entry.why
 
 
 def test_below_min_nodes_what_is_in_memory_is_saved_and_a_resume_loses_no_step(rig: Rig) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 AWAY_S = 60.0
+PAUSED_S = 5.0
 
 
 @pytest.fixture
@@ -53,6 +54,32 @@ def test_a_store_that_is_away_for_a_minute_costs_no_process_and_no_step(
     rig.wait(lambda: len(rig.metrics(0)) > after, "figures of all steps")
     steps = [line["step"] for line in rig.metrics(0) if "loss" in line]
     assert steps == [*range(1, len(steps) + 1)]
+
+
+def test_a_store_that_is_away_for_too_long_pauses_the_run_until_it_is_back(
+    rig: Rig, proxy: FaultProxy
+) -> None:
+    rig.spec = rig.spec.model_copy(update={"steps": 1_000_000, "unsaved_s_max": 3.0})
+    rig.train(0, 1)
+
+    proxy.down()
+    rig.wait(lambda: "training is paused: none for 3 s" in rig.logs(), "it says so")
+    paused_at = time.time()
+    time.sleep(PAUSED_S)
+    back_at = time.time()
+    proxy.up()
+    rig.wait(lambda: steps_after(rig, back_at) >= 30, "steps go on")
+
+    assert len(rig.epochs()) == 1
+    lines = [line for line in rig.metrics(0) if "loss" in line]
+    assert [line["step"] for line in lines] == [*range(1, len(lines) + 1)]
+    assert [line for line in lines if paused_at + 1 < line["at"] < back_at] == []
+
+
+def steps_after(rig: Rig, at: float) -> int:
+    """How many steps of the first epoch were applied since then, as its figures tell."""
+    lines = rig.metrics(0) if rig.has_metrics(0) else []
+    return sum("loss" in line and line["at"] > at for line in lines)
 
 
 @pytest.mark.parametrize(
