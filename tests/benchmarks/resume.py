@@ -6,15 +6,14 @@ the last checkpoint. What is compared is the SHA-256 of weights and moments afte
 accelerate starts anew from its last saved state, every 10 steps as ours.
 """
 
-import os
 import random
-import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import checkpoint
 from runtime.checkpoint.manifest import Manifest
+from runtime.coordination.log import epoch_log
 from runtime.node_spec import TrainSpec
 from runtime.train.data import open_data
 from tests.benchmarks.figures import Figure, Goal, figure, rival, run
@@ -28,17 +27,18 @@ from tests.benchmarks.rival_pools import (
     work_of,
 )
 from tests.benchmarks.rivals.work import DIGEST
-from tests.benchmarks.training_pool import Pool, folder_place, pool_at
+from tests.benchmarks.training_pool import Pool, folder_place, pool_at, some_phase
 from tests.runtime.train.conftest import tiny_spec, write_texts
 
 SEED = 6
 NODES = 2
 RUNS = 20
 RIVAL_RUNS = 5
-STEPS = 1500
+STEPS = 4000
+KILLS = 2
 TOKENS = 32
-FILES = 400  # a pass is longer than a run
-SAMPLES = 9600  # of a rival's data: more than a run sees
+FILES = 1200  # a pass is longer than a run
+SAMPLES = 24_600  # of a rival's data: more than a run sees
 RUN_S = 300.0
 TITLE = "share of killed runs that end with the undisturbed run's bytes"
 
@@ -77,35 +77,32 @@ def ours(spec: TrainSpec, runs: int, dice: random.Random) -> tuple[list[bool], l
         for number in range(runs):
             name = f"run-{number}"
             pool.claim(name)
-            for least in (STEPS // 12, STEPS // 2):
-                harm(pool, name, dice.randrange(least, least + STEPS // 3), dice)
+            pool.log = epoch_log(pool.control, name)
+            for _ in range(KILLS):
+                harm(pool, dice)
             digests = [shard.sha256 for shard in last_bytes(pool, name).shards]
             equal.append(digests == [shard.sha256 for shard in wanted.shards])
             epochs.append(float(len(pool.epochs(name))))
     return equal, epochs
 
 
-def harm(pool: Pool, name: str, step: int, dice: random.Random) -> None:
-    """A worker, a node, or all of them, once the run has taken this step."""
-    pool.until(lambda: is_at(pool, name, step), f"step {step}", RUN_S)
+def harm(pool: Pool, dice: random.Random) -> None:
+    """A worker, a node, or all of them, at some time after all are at work."""
+    pool.until_settled(NODES)
+    some_phase(dice)
     index = dice.randrange(NODES)
     match dice.choice(("worker", "node", "all")):
         case "worker":
-            os.kill(pool.nodes[index].worker_pid(), signal.SIGKILL)
+            epoch = pool.kill_worker(index).epoch
         case "node":
-            pool.nodes[index].kill()
-            pool.start(index)
+            epoch = pool.kill_node(index).epoch
         case _:
+            epoch = len(pool.records()) - 1
             for node in pool.nodes.values():
                 node.kill()
             for other in range(NODES):
                 pool.start(other)
-
-
-def is_at(pool: Pool, name: str, step: int) -> bool:
-    """Whether a run has come that far, all members together again."""
-    told = [pool.presence(index) for index in range(NODES)]
-    return all(one is not None and one.run == name and one.step >= step for one in told)
+    pool.until_next(epoch)
 
 
 def last_bytes(pool: Pool, name: str) -> Manifest:
