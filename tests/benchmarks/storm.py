@@ -26,6 +26,7 @@ from tests.benchmarks.training_pool import (
 SEED = 5
 EVERY_S = 15.0
 MINUTES = 10.0
+CALM = 0.3  # as long undisturbed, by the storm's length
 SHARE = 0.03  # of the time, in detect, agree, form and fetch
 
 
@@ -40,7 +41,7 @@ def measure(minutes: float, is_quick: bool) -> Sequence[Figure]:
         ended_s = time.time()
         pool.until_settled(NODES)
         calm_s = time.time()
-        time.sleep(minutes * 60 / 2)
+        time.sleep(minutes * 60 * CALM)
         calm_ended_s = time.time()
         pool.rest()
         records, steps, lines = pool.records(), pool.steps(), pool.lines()
