@@ -22,6 +22,8 @@ from runtime.limits import COMMIT_GRACE_S, SPOOL_AGAIN_S, SPOOL_AGAIN_S_MAX
 from runtime.objects import Store
 from runtime.train.stage import Shape, Stage
 
+PAUSED = "training is paused: no checkpoint was taken"
+
 log = logging.getLogger("worker")
 
 
@@ -38,6 +40,7 @@ class Staged:
 
     stage: Stage
     draft: Draft
+    at_s: float  # when it was staged
 
 
 class Stages:
@@ -116,8 +119,8 @@ class Committer:
         self._cadence = cadence
         self._step_began_s: float | None = None  # None: this epoch's first is still to be seen
         self._unsaved_s_max = unsaved_s_max
-        self._refused_s: float | None = None  # since when the store takes none
-        self._taken = threading.Event()  # nothing is refused any more
+        self._unsaved_s: float | None = None  # since when something is staged and nothing taken
+        self._taken = threading.Event()
         self._grace_s = grace_s
         self._noted = ""
         self._lock = threading.Lock()
@@ -135,12 +138,16 @@ class Committer:
     @property
     def is_full(self) -> bool:
         """Whether the store has taken none for longer than may be."""
-        since_s = self._refused_s
+        since_s = self._unsaved_s
         return since_s is not None and self._seconds() - since_s >= self._unsaved_s_max
 
     def wait_room(self, timeout_s: float) -> None:
         """While training pauses: until the store takes one again, or so long."""
-        self._taken.wait(timeout_s)
+        self._taken.clear()
+        if self.is_full:
+            if not self._noted.startswith(PAUSED):
+                self._tell(f"{PAUSED} for {self._unsaved_s_max:.0f} s")
+            self._taken.wait(timeout_s)
         self._step_began_s = None  # a pause is no step
 
     def is_due(self, step: int) -> bool:
@@ -171,7 +178,9 @@ class Committer:
         self._step_began_s = self._seconds()
         self._cadence.staged(self._step_began_s - began_s)
         with self._lock:
-            self._waiting = Staged(stage, self._draft(step, samples))
+            self._waiting = Staged(stage, self._draft(step, samples), self._step_began_s)
+            if self._unsaved_s is None:
+                self._unsaved_s = self._step_began_s
             self._wake.set()
             if self._writing is None and self._thread is None:
                 self._thread = threading.Thread(
@@ -236,27 +245,26 @@ class Committer:
             self._before()
             outcome = self._writer.save(task, self._stages.files)
             if isinstance(outcome, Saved):
-                self._refuses(False)
+                self._take()
                 self._tell("; ".join(outcome.faults))
                 return
-            self._refuses(not outcome.is_final)
             why = f"checkpoint of step {draft.step} not written: {outcome.why}"
             if self.is_full:
-                why = f"training is paused: none for {self._unsaved_s_max:.0f} s; {why}"
+                why = f"{PAUSED} for {self._unsaved_s_max:.0f} s; {why}"
             self._tell(why)
-            if outcome.is_final or is_last or self._waiting is not None:
+            if outcome.is_final:  # somebody else has committed this one
+                self._take()
+                return
+            if is_last or self._waiting is not None:
                 return
             self._wake.wait(pause_s)
             pause_s = min(2 * pause_s, SPOOL_AGAIN_S_MAX)
 
-    def _refuses(self, is_so: bool) -> None:
-        """Whether it takes none now; what somebody else has committed already is no refusal."""
-        if not is_so:
-            self._refused_s = None
-            self._taken.set()
-        elif self._refused_s is None:
-            self._refused_s = self._seconds()
-            self._taken.clear()
+    def _take(self) -> None:
+        """One is in the store: what came after it is unsaved since it was staged."""
+        with self._lock:
+            self._unsaved_s = self._waiting.at_s if self._waiting is not None else None
+        self._taken.set()
 
     def _tell(self, why: str) -> None:
         """Say what is new: a fault, or that there is none any more."""

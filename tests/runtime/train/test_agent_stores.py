@@ -63,7 +63,7 @@ def test_a_store_that_is_away_for_too_long_pauses_the_run_until_it_is_back(
     rig.train(0, 1)
 
     proxy.down()
-    rig.wait(lambda: "training is paused: none for 3 s" in rig.logs(), "it says so")
+    rig.wait(lambda: "training is paused" in rig.logs(), "it says so")
     paused_at = time.time()
     time.sleep(PAUSED_S)
     back_at = time.time()
