@@ -2,32 +2,42 @@
 
 Ours is whole: agents, links, heartbeats, figures and comparisons of weights as in any run; only
 checkpoints are far apart, which `stall` measures. accelerate and the Trainer of transformers do the
-same work, with what they write off. All take turns. All have the same settings of malloc, which our
-worker brings along: they make the bare loop faster too.
+same work, with what they write off. All are started, then each has the machine for some seconds
+while the others are stopped, round after round: so what the machine does at a time meets all alike.
+All have the same settings of malloc, which our worker brings along: they help the bare loop too.
 """
 
-import json
 import os
+import signal
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from runtime.node_spec import ModelSpec, TrainSpec
 from tests.benchmarks.figures import Figure, Goal, figure, rival, run
-from tests.benchmarks.rival_pools import ACCELERATE, TorchRun, accelerate_python, work_of
-from tests.benchmarks.rivals.steps import ENDS
-from tests.benchmarks.training_pool import default_spec, folder_place, pool_at
+from tests.benchmarks.rival_pools import ACCELERATE, TorchRun, accelerate_python, until, work_of
+from tests.benchmarks.rivals.steps import applied
+from tests.benchmarks.training_pool import (
+    SETTLED_STEPS,
+    START_S,
+    Pool,
+    default_spec,
+    folder_place,
+    pool_at,
+)
 
 NODES = 2
-REPEATS = 5
-WARM_UP = 0.2  # of all steps
+ROUNDS = 12
 TINY = ModelSpec(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64)
-TINY_STEPS, LONG_STEPS = 800, 50
+TINY_SLICE_S, LONG_SLICE_S = 2.0, 6.0  # of one way, in a round
+WATCHDOG_S = 600.0  # stopped for the others' slices is not hung
 TINY_MS_MAX = 0.3
 LONG_PERCENT = 1.0
-STEPS_S = 300.0
 RIVALS = {
     "accelerate": ("accelerate", ACCELERATE),
     "trainer": ("HF Trainer", version("transformers")),
@@ -35,75 +45,151 @@ RIVALS = {
 
 
 def measure(is_quick: bool) -> Sequence[Figure]:
-    """All figures; a quick run has one repeat."""
+    """All figures; a quick run has two rounds."""
     load = os.getloadavg()[0]
-    repeats = 1 if is_quick else REPEATS
+    rounds = 2 if is_quick else ROUNDS
     long = default_spec(NODES).model_copy(
         update={"threads_per_worker": 1, "checkpoint_every_steps": 1_000_000}
-        | {"validate_every_steps": 1_000_000}
+        | {"validate_every_steps": 1_000_000, "watchdog_s": WATCHDOG_S}
     )
     tiny = long.model_copy(
         update={"model": TINY, "sequence_tokens": 32, "global_batch": 4, "micro_batch": 2}
     )
     told = [figure("load average before it began", "", [load])]
-    told += sized("tiny model", tiny, TINY_STEPS, repeats)
-    told += sized("long step", long, LONG_STEPS, repeats)
+    told += sized("tiny model", tiny, TINY_SLICE_S, rounds)
+    told += sized("long step", long, LONG_SLICE_S, rounds)
     return told
 
 
-def sized(name: str, spec: TrainSpec, steps: int, repeats: int) -> Iterator[Figure]:
+def sized(name: str, spec: TrainSpec, slice_s: float, rounds: int) -> Iterator[Figure]:
     """One size, all ways in turn."""
-    took: dict[str, list[float]] = {way: [] for way in ("bare", "ours", *RIVALS)}
-    for _ in range(repeats):
-        for way, values in took.items():
-            is_ours = way == "ours"
-            values.append(ours_ms(spec, steps) if is_ours else theirs_ms(way, spec, steps))
+    ways = ("bare", "ours", *RIVALS)
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    with ExitStack() as stack:
+        made = {way: stack.enter_context(begun(way, spec)) for way in ways}
+        windows: list[tuple[str, float, float]] = []
+        for _ in range(rounds):
+            for way in ways:
+                since_s = time.time()
+                made[way].go_on()
+                time.sleep(slice_s)
+                made[way].stand_still()
+                windows.append((way, since_s, time.time()))
+        ends = {way: contestant.ends() for way, contestant in made.items()}
+    for way, since_s, until_s in windows:
+        took[way].append(mean_ms([at for at in ends[way] if since_s < at < until_s]))
+    yield from figures_of(name, spec.model == TINY, took)
+
+
+def figures_of(name: str, is_tiny: bool, took: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
+    """Each round against the bare loop's of the same round."""
     bare_ms = statistics.median(took["bare"])
-    is_tiny = spec.model == TINY
     # Of a tiny step in time, of a long one by its length.
     scale, unit, most = (1.0, "ms", TINY_MS_MAX) if is_tiny else (100 / bare_ms, "%", LONG_PERCENT)
-    beyond = {way: [(ms - bare_ms) * scale for ms in values] for way, values in took.items()}
+    beyond = {
+        way: [(ms - base) * scale for ms, base in zip(values, took["bare"], strict=True)]
+        for way, values in took.items()
+        if way != "bare"
+    }
     middle = {way: statistics.median(values) for way, values in beyond.items()}
     theirs = [rival(*RIVALS[way], middle[way], middle["ours"]) for way in RIVALS]
     least = min(most, *(middle[way] for way in RIVALS))
     yield figure(f"{name}: a bare step", "ms", took["bare"])
     title = f"{name}: beyond the bare step"
-    yield figure(title, unit, [middle["ours"]], Goal(below=least), theirs)
-    for way in took:
-        yield figure(f"{title}, repeats of {way}", unit, beyond[way])
+    yield figure(f"{title}, median of rounds", unit, [middle["ours"]], Goal(below=least), theirs)
+    for way, values in beyond.items():
+        yield figure(f"{title}, rounds of {way}", unit, values)
 
 
-def ours_ms(spec: TrainSpec, steps: int) -> float:
-    """Nodes as they are, until they have taken so many steps."""
-    with folder_place() as place, pool_at(place, spec) as pool:
-        pool.begin("run-overhead", NODES)
-        pool.until(lambda: pool.step() >= steps, f"{steps} steps", STEPS_S)
-        pool.rest()
-        ends = [line["at"] for line in pool.steps_of(0)]
-    return mean_ms(ends[:steps])
+class Contestant(Protocol):
+    """One way to train, at work."""
+
+    def go_on(self) -> None:
+        """It has the machine."""
+
+    def stand_still(self) -> None:
+        """Others have."""
+
+    def ends(self) -> list[float]:
+        """When each step was applied; it is over then."""
 
 
-def theirs_ms(way: str, spec: TrainSpec, steps: int) -> float:
-    """The same number of steps in a rival's way."""
-    with tempfile.TemporaryDirectory(prefix="atoll-bench-") as name:
-        folder = Path(name)
-        extra = {"way": way, "steps": str(steps), "world": str(NODES)}
-        work = {**work_of(spec, folder), "extra": extra}
-        pool = TorchRun(
-            folder, work, NODES, module="tests.benchmarks.rivals.steps", python=accelerate_python()
-        )
+class Ours:
+    """Nodes as they are."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def go_on(self) -> None:
+        """Agents, workers and all."""
+        for index in self._pool.nodes:
+            self._pool.thaw(index)
+
+    def stand_still(self) -> None:
+        """The same."""
+        for index in self._pool.nodes:
+            self._pool.freeze(index)
+
+    def ends(self) -> list[float]:
+        """By the figures of the only epoch."""
+        self.go_on()
+        self._pool.rest()
+        assert len(self._pool.records()) == 1, "nobody was lost"
+        return [line["at"] for line in self._pool.steps_of(0)]
+
+
+class Theirs:
+    """A rival's way, or the bare loop."""
+
+    def __init__(self, pool: TorchRun) -> None:
+        self._pool = pool
+
+    def go_on(self) -> None:
+        """torchrun and its workers."""
+        self._pool.send(signal.SIGCONT)
+
+    def stand_still(self) -> None:
+        """The same."""
+        self._pool.send(signal.SIGSTOP)
+
+    def ends(self) -> list[float]:
+        """As the first rank has noted."""
+        return applied(self._pool.folder)
+
+
+@contextmanager
+def begun(way: str, spec: TrainSpec) -> Iterator[Contestant]:
+    """One at work, and standing still."""
+    with ExitStack() as stack:
+        contestant: Contestant
+        if way == "ours":
+            pool = stack.enter_context(pool_at(stack.enter_context(folder_place()), spec))
+            pool.begin("run-overhead", NODES)
+            contestant = Ours(pool)
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atoll-bench-")))
+            extra = {"way": way, "world": str(NODES)}
+            their = TorchRun(
+                folder,
+                {**work_of(spec, folder), "extra": extra},
+                NODES,
+                module="tests.benchmarks.rivals.steps",
+                python=accelerate_python(),
+            )
+            stack.callback(their.stop)
+            their.start(0)
+            until(lambda: len(applied(folder)) >= SETTLED_STEPS, way, START_S, folder)
+            contestant = Theirs(their)
+        contestant.stand_still()
         try:
-            pool.start(0)
-            pool.wait(STEPS_S)
+            yield contestant
         finally:
-            pool.stop()
-        return mean_ms(json.loads((folder / ENDS).read_text()))
+            contestant.go_on()  # or it could not end
 
 
 def mean_ms(ends: Sequence[float]) -> float:
-    """Of the steps after the first ones; a mean, since what comes now and then costs too."""
-    warm = ends[int(len(ends) * WARM_UP) :]
-    return (warm[-1] - warm[0]) / (len(warm) - 1) * 1e3
+    """Of the steps that began and ended in a slice: a mean, since what comes now and then costs."""
+    return (ends[-1] - ends[0]) / (len(ends) - 1) * 1e3
 
 
 if __name__ == "__main__":

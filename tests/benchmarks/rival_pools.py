@@ -108,6 +108,12 @@ class TorchRun:
         status = self._agent.wait(within_s)
         assert status == 0, (self.folder / "log").read_text(errors="replace")[-4000:]
 
+    def send(self, number: signal.Signals) -> None:
+        """To the agent and all below it."""
+        assert self._agent is not None, "started"
+        for pid in family(self._agent.pid):
+            os.kill(pid, number)
+
     def stop(self) -> None:
         """All of it: the agent's end on its own may leave workers behind."""
         if self._agent is not None:
@@ -352,6 +358,12 @@ def ended(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [pid, *(each for child in text.split() for each in family(int(child)))]
 
 
 def kill(pid: int) -> None:

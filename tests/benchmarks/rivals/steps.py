@@ -1,16 +1,18 @@
 """Steps as fast as they go, in one of three ways: a bare loop, accelerate's, and HF's Trainer.
 
-All train the same model on the same noise in memory, by torch's DistributedDataParallel on gloo.
-The first rank writes when each step was applied, at the end. `extra`: `way` and `steps`.
+All train the same model on the same noise in memory, by torch's DistributedDataParallel on gloo,
+until they are killed. The first rank notes in a file when each step was applied. `extra`: `way`.
 """
 
 # B batch, T tokens, V vocabulary
 # ruff: noqa: N803, N806
 
-import json
+import itertools
 import os
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -21,7 +23,31 @@ from torch.utils.data import DataLoader, Dataset
 from tests.benchmarks.rivals.work import Work
 
 SAMPLES = 512
-ENDS = "ends.json"
+STEPS_MAX = 1 << 20
+ENDS = "ends"  # STEPS_MAX times as float64, 0 for those to come
+
+
+class Ends:
+    """When each step was applied, at the cost of a store to memory."""
+
+    def __init__(self, folder: Path) -> None:
+        is_first = os.environ["RANK"] == "0"
+        name = folder / (ENDS if is_first else f"{ENDS}-others")
+        self._times = np.memmap(name, dtype=np.float64, mode="w+", shape=(STEPS_MAX,))
+        self._count = 0
+
+    def add(self) -> None:
+        """Now."""
+        self._times[self._count] = time.time()
+        self._count += 1
+
+
+def applied(folder: Path) -> list[float]:
+    """When each step was applied, so far."""
+    if not (folder / ENDS).exists():
+        return []
+    times = np.fromfile(folder / ENDS, dtype=np.float64)
+    return [float(at) for at in times[: np.count_nonzero(times)]]
 
 
 class Noise(Dataset[Tensor]):
@@ -57,8 +83,8 @@ def loss_of(model: nn.Module, tokens_BT: Tensor) -> Tensor:
     return cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten())
 
 
-def bare(work: Work, steps: int) -> list[float]:
-    """Nothing that training can do without."""
+def bare(work: Work, ends: Ends) -> None:
+    """Only what training can't do without."""
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     noise = Noise(work).tokens_NT
@@ -66,18 +92,15 @@ def bare(work: Work, steps: int) -> list[float]:
     optimizer = work.optimizer(model)
     wrapped = DistributedDataParallel(model)
     share = work.global_batch // world
-    ends = []
-    for step in range(steps):
+    for step in itertools.count():
         first = (step * work.global_batch + rank * share) % (SAMPLES - share)
         optimizer.zero_grad(set_to_none=False)
         loss_of(wrapped, noise[first : first + share]).backward()  # type: ignore[no-untyped-call]
         work.apply(model, optimizer)
-        ends.append(time.time())
-    dist.destroy_process_group()
-    return ends
+        ends.add()
 
 
-def accelerate(work: Work, steps: int) -> list[float]:
+def accelerate(work: Work, ends: Ends) -> None:
     """As its documentation shows."""
     from accelerate import Accelerator  # type: ignore[import-not-found]
 
@@ -86,21 +109,16 @@ def accelerate(work: Work, steps: int) -> list[float]:
     share = work.global_batch // accelerator.num_processes
     loader = DataLoader(Noise(work), batch_size=share, shuffle=True)
     model, optimizer, loader = accelerator.prepare(model, work.optimizer(model), loader)
-    ends: list[float] = []
-    while len(ends) < steps:
+    while True:
         for tokens in loader:
             optimizer.zero_grad()
             accelerator.backward(loss_of(model, tokens))
             accelerator.clip_grad_norm_(model.parameters(), work.clip_norm)
             optimizer.step()
-            ends.append(time.time())
-            if len(ends) == steps:
-                break
-    accelerator.end_training()
-    return ends
+            ends.add()
 
 
-def trainer(work: Work, steps: int) -> list[float]:
+def trainer(work: Work, ends: Ends) -> None:
     """With all that it writes and reports off."""
     from transformers import (
         Trainer,
@@ -110,19 +128,17 @@ def trainer(work: Work, steps: int) -> list[float]:
         TrainingArguments,
     )
 
-    ends: list[float] = []
-
-    class Ends(TrainerCallback):
+    class Noted(TrainerCallback):
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
         ) -> None:
-            ends.append(time.time())
+            ends.add()
 
     world = int(work.extra["world"])
     arguments = TrainingArguments(
         output_dir=str(work.folder / "trainer"),
         per_device_train_batch_size=work.global_batch // world,
-        max_steps=steps,
+        max_steps=STEPS_MAX,
         learning_rate=work.learning_rate,
         max_grad_norm=work.clip_norm,
         optim="adamw_torch_fused",
@@ -141,20 +157,17 @@ def trainer(work: Work, steps: int) -> list[float]:
 
     model = WithLoss(work.model())
     Trainer(
-        model, arguments, data_collator=together, train_dataset=Noise(work), callbacks=[Ends()]
+        model, arguments, data_collator=together, train_dataset=Noise(work), callbacks=[Noted()]
     ).train()
-    return ends
 
 
 WAYS = {"bare": bare, "accelerate": accelerate, "trainer": trainer}
 
 
 def main() -> None:
-    """Train and tell."""
+    """Train until killed."""
     work = Work.told()
-    ends = WAYS[work.extra["way"]](work, int(work.extra["steps"]))
-    if os.environ["RANK"] == "0":  # by torchrun's word: the group may be gone
-        (work.folder / ENDS).write_text(json.dumps(ends))
+    WAYS[work.extra["way"]](work, Ends(work.folder))
 
 
 if __name__ == "__main__":
