@@ -56,12 +56,13 @@ def main() -> int:
     add_ResourceProviderServicer_to_server(Provider(version("atoll"), KINDS, engine), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    stop = threading.Event()
+    # A pipe, not an Event: a handler that meets its thread inside the Event's lock waits forever.
+    told, tell = os.pipe()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: os.write(tell, b"."))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     print(port, flush=True)
-    stop.wait()
+    os.read(told, 1)
     server.stop(STOP_S).wait()
     return 0
 
