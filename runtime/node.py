@@ -7,7 +7,6 @@
 import logging
 import os
 import secrets
-import signal
 import sys
 import threading
 from importlib import import_module
@@ -22,6 +21,7 @@ from runtime.limits import CONTROL_PATIENCE_S
 from runtime.node_spec import NodeSpec
 from runtime.objects import open_store
 from runtime.role import Node
+from runtime.signals import stop_event
 
 EXIT_FAULT = 1
 EXIT_REFUSED = 65
@@ -85,10 +85,7 @@ def main() -> int:
     except ValidationError as fault:
         log.error("%s: %s", path, fault)
         return EXIT_REFUSED
-    leaving = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: leaving.set())
-    return run(spec, path.parent.absolute(), leaving)
+    return run(spec, path.parent.absolute(), stop_event())
 
 
 if __name__ == "__main__":

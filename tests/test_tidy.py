@@ -24,6 +24,7 @@ RUNTIME_FOR_INFRA = {
     "runtime.checkpoint",
     "runtime.coordination.log",
     "runtime.coordination.phases",
+    "runtime.signals",
     "runtime.coordination.ticks",
     "runtime.clouds",
 }
@@ -42,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
         *("infra.clouds.local", "infra.plan", "infra.checkout", "infra.bundle"),
         *RUNTIME_FOR_INFRA,
     },
-    "infra.engine": {"infra.plan", "infra.checkout", "runtime.errors"},
+    "infra.engine": {"infra.plan", "infra.checkout", "runtime.errors", "runtime.signals"},
     "infra.cli": {
         *("infra.engine", "infra.clouds", "infra.config", "infra.plan", "infra.checkout"),
         *RUNTIME_FOR_INFRA,
@@ -50,6 +51,8 @@ ARROWS: dict[str, set[str]] = {
     "runtime.errors": set(),
     "runtime.limits": set(),
     "runtime.lines": set(),
+    "runtime.packing": set(),
+    "runtime.signals": set(),
     "runtime.node_spec": set(),
     "runtime.objects": {"runtime.errors", "runtime.limits"},
     "runtime.clouds": {"runtime.errors", "runtime.limits", "runtime.node_spec"},
@@ -58,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "runtime.checkpoint": {
         *("runtime.objects", "runtime.errors", "runtime.limits", "runtime.lines"),
-        "runtime.node_spec",
+        *("runtime.node_spec", "runtime.packing"),
     },
     "runtime.registry": {"runtime.coordination", "runtime.objects", "runtime.errors"},
     "runtime.model": {"runtime.errors"},
@@ -67,12 +70,12 @@ ARROWS: dict[str, set[str]] = {
     },
     "runtime.node": {
         *("runtime.role", "runtime.coordination", "runtime.objects", "runtime.errors"),
-        *("runtime.limits", "runtime.node_spec"),
+        *("runtime.limits", "runtime.node_spec", "runtime.signals"),
     },
     "runtime.train": {
         *("runtime.role", "runtime.model", "runtime.checkpoint", "runtime.registry"),
         *("runtime.coordination", "runtime.clouds", "runtime.objects", "runtime.errors"),
-        *("runtime.limits", "runtime.lines", "runtime.node_spec"),
+        *("runtime.limits", "runtime.lines", "runtime.node_spec", "runtime.packing"),
     },
     "runtime.serve": {
         *("runtime.role", "runtime.model", "runtime.registry", "runtime.coordination"),

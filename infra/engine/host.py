@@ -9,7 +9,6 @@ Protocol: proto/pulumi/language.proto of Pulumi 3.259, read 2026-11-24.
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from pulumi.runtime.proto.language_pb2_grpc import (
 from infra.engine.packages import packages_in
 from infra.engine.parent import end_with
 from infra.engine.release import VERSION
+from runtime.signals import stop_event
 
 PROGRAM = Path(__file__).with_name("program.py")
 THREADS = 16  # a program or a policy pack blocks one each
@@ -232,9 +232,7 @@ def main() -> int:
     add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
 
     def leave() -> None:
         host.end_children()

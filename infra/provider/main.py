@@ -7,7 +7,6 @@ killed with -9 must not leave a provider that goes on creating.
 import logging
 import os
 import select
-import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from infra.provider.pool import PoolKind
 from infra.provider.proof import ProofKind
 from infra.provider.server import Provider
 from infra.provider.store import StoreKind
+from runtime.signals import stop_event
 
 THREADS = 32  # creates that wait block a thread each; more wait in line
 MESSAGE_BYTES_MAX = 400 << 20  # the engine's own limit
@@ -56,13 +56,10 @@ def main() -> int:
     add_ResourceProviderServicer_to_server(Provider(version("atoll"), KINDS, engine), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    # A pipe, not an Event: a handler that meets its thread inside the Event's lock waits forever.
-    told, tell = os.pipe()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os.write(tell, b"."))
+    stop = stop_event()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     print(port, flush=True)
-    os.read(told, 1)
+    stop.wait()
     server.stop(STOP_S).wait()
     return 0
 

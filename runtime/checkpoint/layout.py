@@ -6,13 +6,12 @@ tensors' bytes, in one row without holes.
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+
+from runtime.packing import packed
 
 ALIGN_BYTES = 64  # the first tensor begins at a multiple: copies of aligned rows are fastest
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,22 +37,6 @@ def lay_out(entries: Iterable[Entry], shard_bytes: int) -> tuple[ShardLayout, ..
     """Files of at most `shard_bytes` of tensors each, a larger tensor alone in its own."""
     parts = packed(entries, lambda entry: entry.size_bytes, shard_bytes)
     return tuple(_shard(part) for part in parts)
-
-
-def packed(
-    items: Iterable[Item], size_of: Callable[[Item], int], bytes_max: int
-) -> Iterator[list[Item]]:
-    """Items in their order, as many together as fit; one that is larger alone."""
-    part: list[Item] = []
-    size = 0
-    for item in items:
-        if part and size + size_of(item) > bytes_max:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += size_of(item)
-    if part:
-        yield part
 
 
 def _shard(entries: list[Entry]) -> ShardLayout:

@@ -113,6 +113,10 @@ class Session:
         is_out = self._member.state == LEAVING
         return is_out or self._clock() >= self._leave_s or self._node.leaving.is_set()
 
+    @property
+    def _resume_steps(self) -> tuple[int, ...]:
+        return tuple(epoch.resume_step for epoch in self._member.epochs)
+
     def _open_rendezvous(self) -> Rendezvous:
         spec = self._node.spec
         entry = self._entry
@@ -299,8 +303,7 @@ class Session:
             case End(outcome=outcome, why=why):
                 self._end(outcome, why)
             case Keep(why=why):
-                resume_steps = tuple(epoch.resume_step for epoch in self._member.epochs)
-                self._child.send(protocol.Keep(resume_steps=resume_steps))
+                self._child.send(protocol.Keep(resume_steps=self._resume_steps))
                 self._node.heart.say(why=why)
             case Wait(why=why):
                 self._node.heart.say(why=why)
@@ -312,7 +315,7 @@ class Session:
             rank=record.members.index(self._node.spec.node),
             world_size=len(record.members),
             rendezvous=record.rendezvous,
-            resume_steps=tuple(epoch.resume_step for epoch in self._member.epochs),
+            resume_steps=self._resume_steps,
             holders=tuple(record.members.index(node) for node in record.holders),
         )
         self._child.send(order)

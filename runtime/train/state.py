@@ -8,8 +8,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from runtime.checkpoint.layout import packed
 from runtime.errors import Corrupt
+from runtime.packing import packed
 
 SHARD_BYTES = 256 << 20
 WEIGHT = "weight"

@@ -6,7 +6,6 @@ is started anew with the other number of processes: once as its documentation ha
 process), once with the global batch kept (`split_batches`).
 """
 
-import json
 import os
 import random
 import tempfile
@@ -20,14 +19,14 @@ from pathlib import Path
 from infra.checkout import ROOT
 from runtime.coordination.log import EpochRecord
 from runtime.node_spec import TrainSpec
+from tests.benchmarks import rival_pools
 from tests.benchmarks.figures import Figure, Goal, figure, run
 from tests.benchmarks.rival_pools import (
     ACCELERATE,
     TorchRun,
-    accelerate_python,
     kill_rank,
     until_settled,
-    work_of,
+    whole_lines,
 )
 from tests.benchmarks.seen_samples.note import FOLDER
 from tests.benchmarks.training_pool import START_S, Pool, folder_place, pool_at, some_phase
@@ -39,7 +38,6 @@ WORLDS = (4, 2, 3)
 KILLS = 1  # of a worker or a node, in each world
 GLOBAL_BATCH = 12  # any of these worlds divides it
 SAMPLES = 480  # of a rival's pass
-ACCELERATED = "tests.benchmarks.rivals.accelerated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,9 @@ def ours(spec: TrainSpec, dice: random.Random) -> Audit:
             harm_some(pool, here, dice)
             pool.rest()
             records = pool.records()
-            told = pool.steps_of(len(records) - 1)  # none, if it was formed just now
-            last = int(told[-1]["step"]) if told else records[-1].resume_step
-        lines = [json.loads(text) for path in Path(seen).iterdir() for text in whole_lines(path)]
+            steps = pool.steps_of(len(records) - 1)  # none, if it was formed just now
+            last = int(steps[-1]["step"]) if steps else records[-1].resume_step
+        lines = [line for path in Path(seen).iterdir() for line in whole_lines(path)]
     return audited(records, last, lines)
 
 
@@ -165,7 +163,7 @@ def accelerated(spec: TrainSpec, is_split: bool, dice: random.Random) -> Audit:
                     some_phase(dice)
                     at_s = kill_rank(pool, dice.randrange(world))
                     until_settled(pool, world, at_s)
-        lines = [json.loads(t) for path in folder.glob("seen-*") for t in whole_lines(path)]
+        lines = [line for path in folder.glob("seen-*") for line in whole_lines(path)]
     lives: dict[str, int] = {}
     for line in sorted(lines, key=lambda line: line["at"]):
         lives.setdefault(line["life"], line["began"])
@@ -186,19 +184,11 @@ def started(
 ) -> Iterator[TorchRun]:
     """So many processes at work; killed at the end."""
     extra = {"samples": str(SAMPLES), "steps": "0", "start": str(start), "nodes": str(WORLDS[0])}
-    work = {**work_of(spec, folder), "extra": {**extra, "is_split": str(int(is_split))}}
-    pool = TorchRun(folder, work, world, module=ACCELERATED, python=accelerate_python())
-    try:
+    extra |= {"is_split": str(int(is_split))}
+    with rival_pools.accelerated("accelerated", spec, folder, world, extra) as pool:
         pool.start(0)
         until_settled(pool, world, time.time(), START_S)
         yield pool
-    finally:
-        pool.stop()
-
-
-def whole_lines(path: Path) -> list[str]:
-    """But for one that a kill has cut."""
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.node_spec import ModelSpec, TrainSpec
+from tests.benchmarks import rival_pools
 from tests.benchmarks.figures import Figure, Goal, figure, rival, run
-from tests.benchmarks.rival_pools import ACCELERATE, TorchRun, accelerate_python, until, work_of
+from tests.benchmarks.rival_pools import ACCELERATE, TorchRun, until
 from tests.benchmarks.rivals.steps import applied
 from tests.benchmarks.training_pool import (
     SETTLED_STEPS,
@@ -169,14 +170,9 @@ def begun(way: str, spec: TrainSpec) -> Iterator[Contestant]:
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atoll-bench-")))
             extra = {"way": way, "world": str(NODES)}
-            their = TorchRun(
-                folder,
-                {**work_of(spec, folder), "extra": extra},
-                NODES,
-                module="tests.benchmarks.rivals.steps",
-                python=accelerate_python(),
+            their = stack.enter_context(
+                rival_pools.accelerated("steps", spec, folder, NODES, extra)
             )
-            stack.callback(their.stop)
             their.start(0)
             until(lambda: len(applied(folder)) >= SETTLED_STEPS, way, START_S, folder)
             contestant = Theirs(their)

@@ -16,16 +16,9 @@ from runtime.checkpoint.manifest import Manifest
 from runtime.coordination.log import epoch_log
 from runtime.node_spec import TrainSpec
 from runtime.train.data import open_data
+from tests.benchmarks import rival_pools
 from tests.benchmarks.figures import Figure, Goal, figure, rival, run
-from tests.benchmarks.rival_pools import (
-    ACCELERATE,
-    TorchRun,
-    accelerate_python,
-    events,
-    kill_rank,
-    until,
-    work_of,
-)
+from tests.benchmarks.rival_pools import ACCELERATE, events, kill_rank, until
 from tests.benchmarks.rivals.work import DIGEST
 from tests.benchmarks.training_pool import Pool, folder_place, pool_at, some_phase
 from tests.runtime.train.conftest import tiny_spec, write_texts
@@ -128,10 +121,8 @@ def accelerated_run(spec: TrainSpec, kills: Sequence[int]) -> str:
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as name:
         folder = Path(name)
         extra = {"samples": str(SAMPLES), "steps": str(STEPS), "start": "0", "is_split": "0"}
-        work = {**work_of(spec, folder), "extra": {**extra, "nodes": str(NODES)}}
-        module = "tests.benchmarks.rivals.accelerated"
-        pool = TorchRun(folder, work, NODES, module=module, python=accelerate_python())
-        try:
+        extra |= {"nodes": str(NODES)}
+        with rival_pools.accelerated("accelerated", spec, folder, NODES, extra) as pool:
             pool.start(0)
             for step in kills:
 
@@ -141,8 +132,6 @@ def accelerated_run(spec: TrainSpec, kills: Sequence[int]) -> str:
                 until(is_there, f"step {step}", RUN_S, folder)
                 kill_rank(pool, 0)
             pool.wait(RUN_S)
-        finally:
-            pool.stop()
         return (folder / DIGEST).read_text()
 
 

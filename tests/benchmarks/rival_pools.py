@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from infra.checkout import ROOT
 from runtime.limits import RESTART_S
@@ -27,6 +27,7 @@ from tests.benchmarks.training_pool import BACK_S, NODES, POLL_S, SETTLED_STEPS,
 
 TORCHFT = "0.2.0"
 ACCELERATE = "1.15.0"
+RIVALS = "tests.benchmarks.rivals."
 Timeouts = tuple[float, float]  # of torchft's lighthouse: of a heartbeat, and to wait for a quorum
 DEFAULT: Timeouts = (5.0, 60.0)
 SHORT: Timeouts = (1.0, 1.0)  # what a busy machine still bears
@@ -77,7 +78,7 @@ class TorchRun:
     nodes: int
     name: str = "torchrun --standalone, a new store per restart"
     version: str = field(default_factory=lambda: version("torch"))
-    module: str = "tests.benchmarks.rivals.ddp"
+    module: str = RIVALS + "ddp"
     python: Path = Path(sys.executable)
     _agent: "subprocess.Popen[bytes] | None" = None
 
@@ -204,6 +205,19 @@ def torchft(spec: TrainSpec, timeouts: Timeouts) -> Iterator[TorchFt]:
             pool.stop()
 
 
+@contextmanager
+def accelerated(
+    module: str, spec: TrainSpec, folder: Path, nodes: int, extra: Mapping[str, str]
+) -> Iterator[TorchRun]:
+    """A program of `rivals/` where accelerate is, by torchrun; not started yet."""
+    work = {**work_of(spec, folder), "extra": extra}
+    pool = TorchRun(folder, work, nodes, module=RIVALS + module, python=accelerate_python())
+    try:
+        yield pool
+    finally:
+        pool.stop()
+
+
 def accelerate_python() -> Path:
     """Of an environment with accelerate and the Trainer of transformers."""
     same = [f"{name}=={version(name)}" for name in ("torch", "transformers", "safetensors")]
@@ -313,20 +327,24 @@ def events(folder: Path) -> list[Event]:
     found = []
     for path in folder.glob("trace-*"):
         _, rank, pid = path.name.split("-")
-        for text in path.read_text().splitlines(keepends=True):
-            if text.endswith("\n"):
-                line = json.loads(text)
-                found.append(
-                    Event(
-                        at_s=line["at"],
-                        rank=int(rank),
-                        pid=int(pid),
-                        name=line["event"],
-                        step=line["step"],
-                        world=line["world"],
-                    )
+        for line in whole_lines(path):
+            found.append(
+                Event(
+                    at_s=line["at"],
+                    rank=int(rank),
+                    pid=int(pid),
+                    name=line["event"],
+                    step=line["step"],
+                    world=line["world"],
                 )
+            )
     return found
+
+
+def whole_lines(path: Path) -> list[Any]:
+    """A file's JSON lines, but for one that is being written or that a kill has cut."""
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def until(is_so: Callable[[], bool], what: str, within_s: float, folder: Path) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
 from torch.utils.hooks import RemovableHandle
 
-from runtime.checkpoint.layout import packed
 from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
+from runtime.packing import packed
 from runtime.train.strategy import PeerLost
 
 BUCKET_BYTES = 4 << 20

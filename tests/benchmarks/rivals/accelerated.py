@@ -19,10 +19,9 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration  # type: ignore[import-not-found]
 from accelerate.utils import set_seed  # type: ignore[import-not-found]
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from tests.benchmarks.rivals.work import DIGEST, Trace, Work
+from tests.benchmarks.rivals.work import DIGEST, Trace, Work, loss_of
 
 CHECKPOINT_STEPS = 10
 NEWEST = "newest"
@@ -64,9 +63,7 @@ def main() -> None:
         for samples, tokens_BT in accelerator.skip_first_batches(loader, done):
             notes.computes(step + 1, number, samples.tolist())
             optimizer.zero_grad()
-            logits_BTV = model(tokens_BT[:, :-1])
-            loss = cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten())
-            accelerator.backward(loss)
+            accelerator.backward(loss_of(model, tokens_BT))
             accelerator.clip_grad_norm_(model.parameters(), work.clip_norm)
             optimizer.step()
             step += 1

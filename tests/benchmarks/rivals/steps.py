@@ -4,9 +4,6 @@ All train the same model on the same noise in memory, by torch's DistributedData
 until they are killed. The first rank notes in a file when each step was applied. `extra`: `way`.
 """
 
-# B batch, T tokens, V vocabulary
-# ruff: noqa: N803, N806
-
 import itertools
 import os
 import time
@@ -16,11 +13,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from tests.benchmarks.rivals.work import Work
+from tests.benchmarks.rivals.work import Work, loss_of
 
 SAMPLES = 512
 STEPS_MAX = 1 << 20
@@ -75,12 +71,6 @@ class WithLoss(nn.Module):
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Of a batch BT."""
         return {"loss": loss_of(self.model, tokens)}
-
-
-def loss_of(model: nn.Module, tokens_BT: Tensor) -> Tensor:
-    """Mean over all tokens."""
-    logits_BTV = model(tokens_BT[:, :-1])
-    return cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten())
 
 
 def bare(work: Work, ends: Ends) -> None:

@@ -4,7 +4,7 @@ Each process writes what it does to a file of its own, one JSON object per line.
 """
 
 # B batch, T tokens, V vocabulary
-# ruff: noqa: N806
+# ruff: noqa: N803, N806
 
 import json
 import os
@@ -68,13 +68,18 @@ class Work:
         tokens_BT = torch.randint(
             self.shape.vocabulary, (samples, self.sequence_tokens + 1), generator=dice
         )
-        logits_BTV = model(tokens_BT[:, :-1])
-        return cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten())
+        return loss_of(model, tokens_BT)
 
     def apply(self, model: nn.Module, optimizer: AdamW) -> None:
         """Clip and move."""
         torch.nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
         optimizer.step()
+
+
+def loss_of(model: nn.Module, tokens_BT: Tensor) -> Tensor:
+    """Mean over all tokens."""
+    logits_BTV = model(tokens_BT[:, :-1])
+    return cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten())
 
 
 class Trace:

@@ -24,6 +24,7 @@ from runtime.train.committer import Committer, Stages, Writes
 from runtime.train.state import copy_in
 from tests.doubles.store import HookedStore, Operation, pass_on, refuse
 from tests.doubles.writer import WriterHere
+from tests.runtime.train.conftest import eventually
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,14 +110,6 @@ def value_of(store: Store, commit: Commit) -> float:
     assert torch.equal(found["exp_avg.a"] * 2, found["weight.a"])
     (value,) = set(found["weight.a"].flatten().tolist())
     return float(value)
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    """A fact that a thread brings about."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.01)
 
 
 class Gate:
@@ -294,11 +287,11 @@ def test_a_store_that_takes_none_for_too_long_asks_for_a_pause_until_it_does(
     store.before = refuse("put")
 
     committer.start(10, 10, tensors(1.0))
-    wait_for(lambda: told.notes != [])
+    eventually(lambda: told.notes != [], lambda: "a note")
     assert not committer.is_full
     now_s = UNSAVED_S
     assert committer.is_full
-    wait_for(lambda: "training is paused" in told.notes[-1])
+    eventually(lambda: "training is paused" in told.notes[-1], lambda: told.notes[-1])
     committer.wait_room(0.01)  # in vain, but it comes back
 
     store.before = pass_on
