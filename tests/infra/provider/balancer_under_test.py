@@ -24,6 +24,7 @@ from infra.provider.keeping.balancer import BalancerFile
 from infra.provider.keeping.environment import mark
 from runtime.coordination.log import Presence
 from runtime.objects import Store, file_url, open_store
+from tests.infra.provider.pool_under_test import only
 
 PORT = 8080
 DIES_S = 0.05  # so that the deaths of parallel requests overlap
@@ -229,10 +230,8 @@ class BalancerUnderTest:
 
     def keeper(self) -> ProcessId:
         """The keeper's process."""
-        [keeper] = marked(mark(self.stack_id, "balancer", "keeper"))
-        return keeper
+        return only(mark(self.stack_id, "balancer", "keeper"))
 
     def envoy(self) -> ProcessId:
         """Envoy's process."""
-        [envoy] = marked(mark(self.stack_id, "balancer", "envoy"))
-        return envoy
+        return only(mark(self.stack_id, "balancer", "envoy"))

@@ -149,8 +149,15 @@ class PoolUnderTest:
 
     def keeper(self) -> ProcessId:
         """The keeper's process."""
-        [keeper] = marked(f"{self.stack_id}/{self.role}/keeper/")
-        return keeper
+        return only(f"{self.stack_id}/{self.role}/keeper/")
+
+
+def only(token: str) -> ProcessId:
+    """The one process whose token begins so.
+
+    A child that it is starting has the same token until it is a program of its own.
+    """
+    return until(lambda: found[0] if len(found := marked(token)) == 1 else None)
 
 
 def until(look: Callable[[], Result | None]) -> Result:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.clouds.local.processes import DEAD, kill_all, read_stat
 from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, epoch_log
 from runtime.errors import Missing
 from runtime.node_spec import ModelSpec, NodeSpec, Schedule, StoreUrls, TrainSpec
@@ -83,9 +84,16 @@ class TrainingNode:
     log: Path
 
     def kill(self) -> None:
-        """As if the machine had failed: the worker too, at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """As if the machine had failed: the worker too, at once, and all of it gone."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        # Nobody's child now, a worker still holds its port and its memory for a moment.
+        kill_all(self._has)
+
+    def _has(self, pid: int) -> bool:
+        stat = read_stat(pid)
+        return stat is not None and stat.session == self.process.pid and stat.state not in DEAD
 
     def worker_pid(self) -> int:
         """Its computing child."""
@@ -225,8 +233,7 @@ class Rig:
     def stop(self) -> None:
         """Kill what runs."""
         for node in self.nodes.values():
-            if node.process.poll() is None:
-                node.kill()
+            node.kill()
 
 
 def _limit(limits: Mapping[int, int]) -> None:
