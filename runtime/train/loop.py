@@ -147,7 +147,8 @@ class Training:
         Returns what all members shall do after it.
         """
         spec, strategy = self.spec, self.strategy
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         strategy.begin()
         sent_before = strategy.bytes_sent
         consumed = self.step * spec.global_batch
@@ -167,22 +168,14 @@ class Training:
             loss_here += loss.item()
         compute_s = [0.0] * strategy.world_size
         compute_s[strategy.rank] = self.clock.seconds() - began_s
-        strategy.finish()
         commits = self.first.commits if self.first is not None else None
-        totals: list[float] = strategy.sum(
-            torch.tensor(
-                [
-                    loss_here,
-                    *compute_s,
-                    # The first member alone knows what its checkpoints cost.
-                    *self._wants(is_due=commits is not None and commits.is_due(self.step + 1)),
-                ],
-                dtype=torch.float64,
-            )
-        ).tolist()
+        # The first member alone knows what its checkpoints cost.
+        wants = self._wants(is_due=commits is not None and commits.is_due(self.step + 1))
+        words = torch.tensor([loss_here, *compute_s, *wants])
+        totals: list[float] = strategy.finish(words).tolist()
         self._loss, all_compute_s = totals[0], totals[1 : 1 + strategy.world_size]
         if math.isfinite(self._loss):
-            self._norm = apply(self.model, self.optimizer, self.step, spec)
+            self._norm = apply(self.optimizer, self.step, spec)
         if math.isfinite(self._loss + self._norm):
             self.step += 1
             self._log_step(strategy.bytes_sent - sent_before)
@@ -230,7 +223,7 @@ class Training:
         while True:
             if self.first is not None:
                 self.first.commits.wait_room(HOLD_S)
-            wants = torch.tensor(self._wants(is_due=False), dtype=torch.float64)
+            wants = torch.tensor(self._wants(is_due=False))
             wish = Wish.of(self.strategy.sum(wants).tolist())
             if wish.is_pause or not wish.is_hold:
                 return wish

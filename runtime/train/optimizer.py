@@ -32,12 +32,13 @@ def learning_rate(step: int, spec: TrainSpec) -> float:
     return spec.learning_rate * (FLOOR + (1 - FLOOR) * cosine)
 
 
-def apply(model: nn.Module, optimizer: AdamW, step: int, spec: TrainSpec) -> float:
+def apply(optimizer: AdamW, step: int, spec: TrainSpec) -> float:
     """Clip what the gradients add up to, and move the weights; returns the norm before.
 
     A norm that is no number moves nothing: it would leave nothing but such numbers.
     """
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
     if math.isfinite(norm):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, spec)

@@ -102,7 +102,7 @@ class Trainer:
         logits = self.model(self._tokens[:, :-1])
         loss = cross_entropy(logits.flatten(0, 1), self._tokens[:, 1:].flatten())
         torch.autograd.backward(loss)
-        apply(self.model, self.optimizer, self.step, self.spec)
+        apply(self.optimizer, self.step, self.spec)
         self.step += 1
         return (time.perf_counter() - began) * 1e3
 

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+WORDS = 8
+
 
 class Strategy(Protocol):
     """One member's side. Any method may raise PeerLost."""
@@ -22,11 +24,15 @@ class Strategy(Protocol):
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Add the gradients of a micro-batch; after the last one they may set out."""
 
-    def finish(self) -> None:
-        """After this the gradients are the sum over all members."""
+    def finish(self, words: Tensor) -> Tensor:
+        """After this the gradients are the sum over all members.
+
+        Returns the sum of `words`, which travel with them: the same number on all members, at most
+        `words_max` of them.
+        """
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of a small tensor over all members."""
+        """The sum of a small tensor over all members, beside a step."""
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite in place by the first member's."""
@@ -42,6 +48,11 @@ class Strategy(Protocol):
 
     def close(self) -> None:
         """Leave; peers that wait notice at once."""
+
+
+def words_max(world_size: int) -> int:
+    """How many numbers a step's gradients may bring along: one of each member, and a few of all."""
+    return world_size + WORDS
 
 
 class PeerLost(Exception):

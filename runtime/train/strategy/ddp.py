@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
 from runtime.packing import packed
-from runtime.train.strategy import PeerLost
+from runtime.train.strategy import PeerLost, words_max
 
 BUCKET_BYTES = 4 << 20
 
@@ -93,7 +93,9 @@ class Ddp:
         self._others = _sockets()
         self._store, self._group = _guarded(lambda: _join(self._place, self._is_over))
         self._mine = _sockets() - self._others
-        self._buckets = [_Bucket(parameters) for parameters in _grouped(self._model)]
+        *others, last = _grouped(self._model)
+        self._buckets = [_Bucket(parameters) for parameters in others]
+        self._buckets.append(_Bucket(last, words_max(self.world_size)))
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                 self._hook(bucket)
@@ -118,12 +120,19 @@ class Ddp:
         self._is_last = is_last
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def finish(self) -> None:
-        """Send what has not set out (all of it, for a member without samples) and wait."""
+    def finish(self, words: Tensor) -> Tensor:
+        """Send what has not set out (all of it, for a member without samples) and wait.
+
+        The last bucket has waited for the words. It has lost nothing by that: the gradient that it
+        waited for before is the last that backward finds.
+        """
+        room = self._buckets[-1].words
+        room[: len(words)] = words
         while self._sent < len(self._buckets):
             self._send_next()
         for work in self._works:
             _guarded(work.wait)
+        return room[: len(words)].to(words.dtype, copy=True)
 
     def sum(self, values: Tensor) -> Tensor:
         """An all-reduce of its own; waits for the buckets before it."""
@@ -194,7 +203,7 @@ class Ddp:
                 return
             bucket.missing -= 1
             # In order only: all members must start the same collectives in the same order.
-            while self._sent < len(self._buckets) and self._buckets[self._sent].missing == 0:
+            while self._sent < len(self._buckets) - 1 and self._buckets[self._sent].missing == 0:
                 self._send_next()
 
         return ready
@@ -216,11 +225,13 @@ class Ddp:
 
 
 class _Bucket:
-    """Some parameters whose gradients lie side by side."""
+    """Some parameters whose gradients lie side by side, and room for some words after them."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, parameters: list[nn.Parameter], room: int = 0) -> None:
         self.parameters = parameters
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
+        count = sum(p.numel() for p in parameters)
+        self.flat = torch.zeros(count + room, dtype=parameters[0].dtype)
+        self.words = self.flat[count:]
         self.missing = len(parameters)
         at = 0
         for parameter in parameters:

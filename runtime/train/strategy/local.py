@@ -26,8 +26,9 @@ class Local:
         """Add."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def finish(self) -> None:
+    def finish(self, words: Tensor) -> Tensor:
         """Nobody to wait for."""
+        return words
 
     def sum(self, values: Tensor) -> Tensor:
         """The value itself."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from runtime.coordination.next_epoch import PORT_FIRST
 from runtime.train.order import chunks, share
-from runtime.train.strategy import PeerLost, Strategy, ddp
+from runtime.train.strategy import PeerLost, Strategy, ddp, words_max
 from tests.runtime.train.group import Group, at_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,14 +58,21 @@ def build_inputs(seed: int, samples: int) -> Tensor:
 
 
 def gradients(strategy: Strategy, model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """Of one step, after it: what this member's share of the inputs and the others' add up to."""
+    """Of one step, after it: what this member's share of the inputs and the others' add up to.
+
+    Words that travel with them add up too.
+    """
     mine = share(len(inputs), strategy.rank, strategy.world_size)
     parts = chunks(mine, MICRO)
     strategy.begin()
     for number, part in enumerate(parts, start=1):
         loss = model(inputs[part]).square().sum()
         strategy.backward(loss, is_last=number == len(parts))
-    strategy.finish()
+    world_size = strategy.world_size
+    words = torch.arange(words_max(world_size), dtype=torch.float32) * (strategy.rank + 1)
+    total = strategy.finish(words)
+    ranks = world_size * (world_size + 1) // 2
+    assert total.tolist() == [float(number * ranks) for number in range(words_max(world_size))]
     return [
         parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
     ]
@@ -110,7 +117,7 @@ def test_gradients_are_the_sum_over_the_whole_batch_and_the_same_on_all(
             assert all(map(torch.equal, member[step], members[0][step]))
 
 
-def test_a_bucket_sets_out_during_the_last_backward_and_not_before(
+def test_buckets_but_the_last_set_out_during_the_last_backward_and_not_before(
     group: Group, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ddp, "BUCKET_BYTES", 1)
@@ -124,14 +131,15 @@ def test_a_bucket_sets_out_during_the_last_backward_and_not_before(
         for is_last in (False, True):
             strategy.backward(model(inputs).sum(), is_last=is_last)
             sent.append(strategy.bytes_sent)
-        strategy.finish()
+        strategy.finish(torch.zeros(1))
         sent.append(strategy.bytes_sent)
         strategy.close()
         return sent
 
-    gradient_bytes = sum(parameter.nbytes for parameter in build_model(seed).parameters())
+    last, *others = [parameter.nbytes for parameter in build_model(seed).parameters()]
+    words = words_max(2) * torch.float64.itemsize
     for sent in at_once(2, work):
-        assert sent == [0, 0, gradient_bytes, gradient_bytes]
+        assert sent == [0, 0, sum(others), sum(others) + last + words]
 
 
 def test_bytes_are_those_of_a_ring(group: Group) -> None:

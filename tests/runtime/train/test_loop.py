@@ -31,7 +31,7 @@ from runtime.train.optimizer import build_optimizer
 from runtime.train.order import sample_of
 from runtime.train.protocol import EVENTS, Done, Event, Failed, Paused, Stepped
 from runtime.train.state import copy_in, set_step, tensors_of
-from runtime.train.strategy import Strategy
+from runtime.train.strategy import Strategy, words_max
 from runtime.train.text import read_corpus
 from runtime.train.worker import shape_of
 from tests.doubles.writer import WriterHere
@@ -354,8 +354,8 @@ def test_figures_have_the_names_that_were_promised(build: Build) -> None:
         }  # fmt: skip
         assert (line["steps"], line["step_s"]) == (STEPS, LOOKS * members[0].tick_s)
         assert LOOKS * line["tokens_per_s"] == members[0].spec.global_batch * 32
-        # Of two members each sends as much as the gradients are, and loss, wishes and both's times.
-        assert line["bytes_sent"] == gradient_bytes + 56
+        # Of two members each sends as much as the gradients are, and the words.
+        assert line["bytes_sent"] == gradient_bytes + 4 * words_max(2)
     for line in held_out:
         assert line.keys() == {"at", "step", "val_loss", "val_bits_per_byte", "val_tokens"}
     assert held_out[-1]["val_loss"] < held_out[0]["val_loss"]

@@ -30,7 +30,7 @@ LINES = [
     {"step": 2, "loss": 4.25, "tokens_per_s": 1001.0},
     {"step": 2, "val_loss": 4.375},
 ]
-WRITTEN = [{"at": AT_S, **line} for line in LINES]
+WRITTEN = [{"at": AT_S + line["step"], **line} for line in LINES]
 
 
 @pytest.fixture
@@ -49,6 +49,11 @@ def build(
         return Metrics(store, RUN, EPOCH, tmp_path / "board")
 
     return build
+
+
+def add(metrics: Metrics, line: dict[str, float]) -> None:
+    """A step a second."""
+    metrics.add(AT_S + line["step"], line)
 
 
 def lines(store: Store) -> list[dict[str, float]]:
@@ -78,15 +83,55 @@ def test_what_was_added_is_in_the_store_after_close_as_lines_and_for_tensorboard
     metrics = build(NEVER_S)
 
     for line in LINES:
-        metrics.add(AT_S, line)
+        add(metrics, line)
     metrics.close()
 
     assert lines(store) == WRITTEN
     assert board(store, tmp_path / "read") == {
-        "loss": [(AT_S, 1, 4.5), (AT_S, 2, 4.25)],
-        "tokens_per_s": [(AT_S, 1, 1000.25), (AT_S, 2, 1001.0)],
-        "val_loss": [(AT_S, 2, 4.375)],
+        "loss": [(AT_S + 1, 1, 4.5), (AT_S + 2, 2, 4.25)],
+        "tokens_per_s": [(AT_S + 1, 1, 1000.25), (AT_S + 2, 2, 1001.0)],
+        "val_loss": [(AT_S + 2, 2, 4.375)],
     }
+
+
+def test_fast_steps_are_all_lines_but_tensorboard_gets_some_and_a_clock_set_back_ends_no_curve(
+    build: Callable[[float], Metrics], store: Store, tmp_path: Path
+) -> None:
+    metrics = build(NEVER_S)
+    hour_back = [AT_S - 3600 + step / 100 for step in range(50, 100)]
+    times_s = [AT_S + step / 100 for step in range(50)] + hour_back
+
+    for step, at_s in enumerate(times_s):
+        metrics.add(at_s, {"step": step, "loss": float(step)})
+    metrics.add(times_s[-1], {"step": 99, "val_loss": 4.0})
+    metrics.close()
+
+    assert [line["step"] for line in lines(store)] == [*range(100), 99]
+    drawn = board(store, tmp_path / "read")
+    assert [step for _, step, _ in drawn["loss"]] == [0, 25, 50, 75]
+    assert [step for _, step, _ in drawn["val_loss"]] == [99]
+
+
+def test_the_more_there_is_the_less_often_all_of_it_goes(
+    build: Callable[[float], Metrics], store: HookedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puts = threading.Semaphore(0)
+
+    def note(operation: Operation, key: str) -> None:
+        if (operation, key) == ("put", JSONL):
+            puts.release()
+
+    monkeypatch.setattr(module, "UPLOAD_BYTES_S", 1e-3)
+    store.before = note
+    metrics = build(0.01)
+    add(metrics, LINES[0])
+    assert puts.acquire(timeout=WAIT_S)
+
+    add(metrics, LINES[1])
+    assert not puts.acquire(timeout=0.5)
+
+    metrics.close()
+    assert puts.acquire(timeout=WAIT_S)
 
 
 def test_figures_are_uploaded_while_training_goes_on(
@@ -96,7 +141,7 @@ def test_figures_are_uploaded_while_training_goes_on(
     deadline = time.monotonic() + WAIT_S
 
     for count, line in enumerate(LINES, start=1):
-        metrics.add(AT_S, line)
+        add(metrics, line)
         while len(lines(store)) < count:
             assert time.monotonic() < deadline, f"line {count} is not in the store"
             time.sleep(0.002)
@@ -111,7 +156,7 @@ def test_an_upload_at_once_holds_all_that_was_added_so_far(
 ) -> None:
     metrics = build(NEVER_S)
     for line in LINES:
-        metrics.add(AT_S, line)
+        add(metrics, line)
 
     metrics.upload()
 
@@ -127,7 +172,7 @@ def test_a_store_that_is_away_loses_no_figure_and_raises_nothing(
     metrics = build(NEVER_S)
     store.before = refuse("put", within=within)
     for line in LINES[:2]:
-        metrics.add(AT_S, line)
+        add(metrics, line)
         metrics.upload()
 
     store.before = pass_on
@@ -143,7 +188,7 @@ def test_a_store_that_stays_away_does_not_hold_up_the_end(
     metrics = build(0.01)
     store.before = refuse("put")
 
-    metrics.add(AT_S, LINES[0])
+    add(metrics, LINES[0])
     metrics.close()
 
     assert lines(store) == []
@@ -160,12 +205,12 @@ def test_a_step_does_not_wait_for_an_upload(
         assert may_upload.wait(WAIT_S), f"{operation} {key}: held up for too long"
 
     metrics = build(0.01)
-    metrics.add(AT_S, LINES[0])
+    add(metrics, LINES[0])
     store.before = hold_up
-    metrics.add(AT_S, LINES[1])
+    add(metrics, LINES[1])
     assert is_uploading.wait(WAIT_S)
 
-    metrics.add(AT_S, LINES[2])
+    add(metrics, LINES[2])
     may_upload.set()
     metrics.close()
 
@@ -185,7 +230,7 @@ def test_nothing_new_costs_no_request(
     store.before = note
     metrics.upload()
     assert asked == []
-    metrics.add(AT_S, LINES[0])
+    add(metrics, LINES[0])
     metrics.upload()
     before = len(asked)
 

@@ -68,7 +68,7 @@ def test_only_matrices_decay(seed: int) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
-    apply(model, build_optimizer(model, train), step=0, spec=train)
+    apply(build_optimizer(model, train), step=0, spec=train)
 
     kept = 1 - PEAK * 0.5
     for name, parameter in model.named_parameters():
@@ -85,7 +85,7 @@ def test_every_weight_is_moved_once(seed: int) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
 
-    apply(model, build_optimizer(model, train), step=0, spec=train)
+    apply(build_optimizer(model, train), step=0, spec=train)
 
     # The first step of Adam is the learning rate itself, whatever the gradient's size.
     for parameter, old in zip(model.parameters(), before, strict=True):
@@ -99,7 +99,7 @@ def test_gradients_are_clipped_together_and_small_ones_are_let_be() -> None:
     def norm_after(size: float) -> float:
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, size)
-        apply(model, optimizer, step=0, spec=spec(clip_norm=1.0))
+        apply(optimizer, step=0, spec=spec(clip_norm=1.0))
         parts = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         return float(torch.cat([part.flatten() for part in parts]).norm())
 
@@ -116,7 +116,7 @@ def test_a_step_is_taken_at_its_own_rate() -> None:
 
     rates = []
     for step in (0, 9, 50):
-        apply(model, optimizer, step, train)
+        apply(optimizer, step, train)
         rates.append({group["lr"] for group in optimizer.param_groups})
 
     assert rates == [{learning_rate(step, train)} for step in (0, 9, 50)]

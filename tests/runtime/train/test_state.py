@@ -35,7 +35,7 @@ def step(model: Decoder, optimizer: AdamW, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
-    apply(model, optimizer, number, SPEC)
+    apply(optimizer, number, SPEC)
 
 
 @pytest.fixture
