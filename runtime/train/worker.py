@@ -12,7 +12,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -58,7 +60,10 @@ from runtime.train.text import read_corpus
 from runtime.train.writing import Writer
 
 MEMORY_ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is one of the latter
-STATE_KEY = "state"  # in the epoch's store: where the state is served
+# Words in the epoch's store:
+STATE_KEY = "state"  # where the state is served
+DATA_KEY = "data"  # the digest of the data that a stored state goes on with
+READY_KEY = "ready"  # a member has the state
 
 log = logging.getLogger("worker")
 
@@ -134,15 +139,12 @@ class Worker:
         orders.save_s = 0.0
         strategy = self._strategy(epoch)
         orders.watch(epoch.number, strategy)
-        source: StateServer | None = None
         training: Training | None = None
         try:
             strategy.join()
             self._say(Formed(epoch=epoch.number, fetched=False))
-            if epoch.holders:
-                source = self._share_state(epoch, strategy)
-            else:
-                self._take_stored_state(epoch, strategy)
+            if len(epoch.holders) < epoch.world_size:
+                self._take_state(epoch, strategy)
             self._say(Formed(epoch=epoch.number, fetched=True))
             lines = self._begin_lines(epoch)
             first = self._first(epoch, lines) if isinstance(lines, Metrics) else None
@@ -173,8 +175,6 @@ class Worker:
             self._step = training.step
         finally:
             strategy.close()
-            if source is not None:
-                source.close()
         self._say(outcome)
         if self._lines is not None:
             self._lines.close()  # after the word: the store may be slow
@@ -202,28 +202,36 @@ class Worker:
             address=self._work.address,
         )
 
-    def _share_state(self, epoch: Epoch, strategy: Strategy) -> StateServer | None:
-        """Members without the state fetch it from the first holder; the others keep their own."""
-        step = epoch.resume_steps[-1]
-        if len(epoch.holders) == epoch.world_size:
-            return None
-        if epoch.rank == epoch.holders[0]:
-            return self._serve_state(step, strategy)
-        if epoch.rank not in epoch.holders:
-            self._fetch_state(step, strategy)
-        return None
+    def _take_state(self, epoch: Epoch, strategy: Strategy) -> None:
+        """Until all members have the state: of their own, of the first holder, or of the store."""
+        with ExitStack() as stack:
+            if not epoch.holders:
+                self._take_stored_state(epoch, strategy)
+            elif epoch.rank == epoch.holders[0]:
+                stack.enter_context(closing(self._serve_state(epoch, strategy)))
+            elif epoch.rank not in epoch.holders:
+                self._fetch_state(epoch, strategy)
+            # Not in a collective: its deadline does not suit what takes longer the larger it is.
+            strategy.publish(f"{READY_KEY}/{epoch.rank}", "")
+            for other in range(epoch.world_size):
+                if other != epoch.rank:
+                    strategy.published(f"{READY_KEY}/{other}")
 
-    def _serve_state(self, step: int, strategy: Strategy) -> StateServer:
-        assert self._step == step, "a holder holds what the record says"
+    def _serve_state(self, epoch: Epoch, strategy: Strategy) -> StateServer:
+        """Nothing changes it until all are ready, so that it need not be copied."""
+        assert self._step == epoch.resume_steps[-1], "a holder holds what the record says"
         digest = bytes.fromhex(self._data.manifest.digest)
-        shards = to_shards(tensors_of(self._model, self._optimizer))
+        tensors = tensors_of(self._model, self._optimizer)
         server = StateServer(
-            self._work.address, self._key, [digest, *shards], bytes_per_s=STATE_BYTES_PER_S
+            self._work.address,
+            self._key,
+            lambda: chain([digest], to_shards(tensors)),
+            bytes_per_s=STATE_BYTES_PER_S,
         )
         strategy.publish(STATE_KEY, server.address)
         return server
 
-    def _fetch_state(self, step: int, strategy: Strategy) -> None:
+    def _fetch_state(self, epoch: Epoch, strategy: Strategy) -> None:
         self._step = NO_STATE  # until all of it is there
         try:
             files = fetch(strategy.published(STATE_KEY), self._key)
@@ -231,23 +239,24 @@ class Worker:
             copy_in(tensors_of(self._model, self._optimizer), files)
         except Corrupt as fault:
             raise Unavailable(str(fault)) from fault  # another epoch may have a better source
-        set_step(self._optimizer, step)
-        self._step = step
+        self._holds(epoch.resume_steps[-1])
 
     def _take_stored_state(self, epoch: Epoch, strategy: Strategy) -> None:
         """The state of the resume step: the first member reads it, the others get it from it."""
         self._step = NO_STATE
         step = epoch.resume_steps[-1]
-        digest = bytearray(bytes.fromhex(self._data.manifest.digest))
         tensors = tensors_of(self._model, self._optimizer)
-        if strategy.rank == 0 and step == 0:
-            self._start_anew(tensors)
-        elif strategy.rank == 0:
-            digest = bytearray(bytes.fromhex(self._resume(epoch, step, tensors)))
-        shared = torch.frombuffer(digest, dtype=torch.uint8)
-        strategy.broadcast([shared, *tensors.values()])
+        if strategy.rank == 0:
+            digest = self._read_state(epoch, step, tensors)
+            strategy.publish(DATA_KEY, digest)
+        else:
+            digest = strategy.published(DATA_KEY)
+        strategy.broadcast(tensors.values())
+        self._use_data(digest)
+        self._holds(step)
+
+    def _holds(self, step: int) -> None:
         set_step(self._optimizer, step)
-        self._use_data(bytes(shared.tolist()).hex())
         self._step = step
 
     @property
@@ -263,6 +272,13 @@ class Worker:
     def _open_data(self, digest: str) -> Data:
         folder = self._folder / "data"
         return open_data(self._data_store, digest, folder, self._work.train.sequence_tokens)
+
+    def _read_state(self, epoch: Epoch, step: int, tensors: dict[str, Tensor]) -> str:
+        """Of a commit, or of no step; returns its data's digest."""
+        if step > 0:
+            return self._resume(epoch, step, tensors)
+        self._start_anew(tensors)
+        return self._data.manifest.digest
 
     def _start_anew(self, tensors: dict[str, Tensor]) -> None:
         for tensor in tensors.values():

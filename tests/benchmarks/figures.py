@@ -28,12 +28,12 @@ class Part(BaseModel):
 
 
 class Rival(Part):
-    """Somebody else's figure of the same run; `ratio` is theirs by ours."""
+    """Somebody else's figure of the same run; `ratio` is theirs by ours, if ours is above 0."""
 
     name: str
     version: str
     value: float
-    ratio: float
+    ratio: float | None
 
 
 class Figure(Part):
@@ -104,7 +104,8 @@ def figure(
 
 def rival(name: str, its_version: str, value: float, ours: float) -> Rival:
     """Somebody else's figure beside ours."""
-    return Rival(name=name, version=its_version, value=value, ratio=value / ours)
+    ratio = value / ours if ours > 0 else None
+    return Rival(name=name, version=its_version, value=value, ratio=ratio)
 
 
 def run(
@@ -143,12 +144,15 @@ def table(report: Report) -> Table:
 
 def cells(one: Figure) -> list[str]:
     """A figure as a row of a table."""
-    rivals = "; ".join(
-        f"{r.name} {r.version} {_number(r.value)} ({r.ratio:.2f} x)" for r in one.rivals
-    )
+    rivals = "; ".join(map(_beside, one.rivals))
     met = {True: "yes", False: "NO", None: ""}[one.met]
     value = f"{_number(one.value)} {one.unit}".strip()
     return [one.name, value, _number(one.spread), str(one.repeats), one.goal, met, rivals]
+
+
+def _beside(one: Rival) -> str:
+    ratio = f" ({one.ratio:.2f} x)" if one.ratio is not None else ""
+    return f"{one.name} {one.version} {_number(one.value)}{ratio}"
 
 
 def machine() -> Machine:

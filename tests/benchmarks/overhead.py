@@ -64,7 +64,7 @@ def measure(is_quick: bool) -> Sequence[Figure]:
 
 def sized(name: str, spec: TrainSpec, slice_s: float, rounds: int) -> Iterator[Figure]:
     """One size, all ways in turn."""
-    # Ours begins last: to stand still while others begin would take longer than its collectives wait.
+    # Ours begins last: standing still while others begin would outlast its collectives.
     ways = ("bare", *RIVALS, "ours")
     took: dict[str, list[float]] = {way: [] for way in ways}
     with ExitStack() as stack:

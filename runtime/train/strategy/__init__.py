@@ -41,7 +41,7 @@ class Strategy(Protocol):
         """Leave a word for the other members."""
 
     def published(self, key: str) -> str:
-        """Wait for a word of another member."""
+        """Wait for a word of another member, however long that takes while it is well."""
 
     def interrupt(self) -> None:
         """From another thread: whoever waits in this strategy gets PeerLost at once."""

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
+from torch.distributed import DistStoreError
 from torch.utils.hooks import RemovableHandle
 
 from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
@@ -147,10 +148,14 @@ class Ddp:
         _guarded(lambda: store.set(key, value))
 
     def published(self, key: str) -> str:
-        """Wait for a word."""
+        """Ask again whenever the store's own deadline, which is a collective's, has passed."""
         store = self._store
         assert store is not None, "joined"
-        return _guarded(lambda: store.get(key)).decode()
+        while True:
+            self._check()
+            word = _guarded(lambda: _word(store, key))
+            if word is not None:
+                return word.decode()
 
     def interrupt(self) -> None:
         """From another thread: whoever joins or waits in a collective fails at once.
@@ -295,6 +300,13 @@ def _meet(host: str, port: int, within_s: float, is_over: threading.Event) -> No
                 raise
         else:
             return
+
+
+def _word(store: PrefixStore, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except DistStoreError:  # not there in time
+        return None
 
 
 def _sockets() -> frozenset[str]:

@@ -42,7 +42,7 @@ def test_two_nodes_train_and_publish_a_live_model(rig: Rig, tmp_path: Path) -> N
 
 
 def test_a_killed_node_costs_no_step_and_comes_back(rig: Rig) -> None:
-    rig.spec = rig.spec.model_copy(update={"steps": 5000})
+    rig.spec = rig.spec.model_copy(update={"steps": 2000, "checkpoint_every_steps": 200})
     rig.train(0, 1)
 
     rig.nodes[0].kill()

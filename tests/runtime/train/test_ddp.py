@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,42 @@ def test_a_member_that_says_nothing_is_lost_after_the_collectives_time(group: Gr
             return has_noticed.wait(NOTICE_S)
         with pytest.raises(PeerLost):
             strategy.sum(torch.zeros(1))
+        has_noticed.set()
+        return True
+
+    assert at_once(2, work) == [True, True]
+
+
+def test_a_word_may_come_later_than_a_collective_may_take(group: Group) -> None:
+    def work(rank: int) -> str:
+        strategy = group.join(nn.Linear(1, 1), rank, 2, collective_s=0.5)
+        if rank == 1:
+            time.sleep(2.0)
+            strategy.publish("word", "late")
+        found = strategy.published("word")
+        strategy.sum(torch.zeros(1))  # neither leaves while the other still asks
+        strategy.close()
+        return found
+
+    assert at_once(2, work) == ["late", "late"]
+
+
+@pytest.mark.parametrize("how", ["interrupted", "left alone"])
+def test_who_waits_for_a_word_is_told_that_the_epoch_is_over(group: Group, how: str) -> None:
+    has_noticed, has_met = threading.Event(), threading.Barrier(2)
+
+    def work(rank: int) -> bool:
+        strategy = group.join(nn.Linear(1, 1), rank, 2, collective_s=0.5)
+        has_met.wait(NOTICE_S)
+        if rank == 0:  # whose store it is
+            time.sleep(1.0)
+            if how == "left alone":
+                strategy.close()
+            return has_noticed.wait(NOTICE_S)
+        if how == "interrupted":
+            threading.Timer(1.0, strategy.interrupt).start()
+        with pytest.raises(PeerLost):
+            strategy.published("never")
         has_noticed.set()
         return True
 
