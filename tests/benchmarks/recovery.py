@@ -1,16 +1,19 @@
 """From a kill to the next applied step on the survivors: 4 nodes, default model, random phases.
 
-Kills of a worker, of rank 0's whole node, and frozen nodes, on a folder and on an S3 store that is
-far away; torchrun and torchft do the same work in between. A figure is the time beyond one normal
-step. The first step counted is one that the new epoch applied, never one that was on its way.
+Kills of a worker, of rank 0's whole node, and frozen nodes, on a folder or, by `--place s3`, on a
+store that is far away; torchrun and torchft do the same work in between. A figure is the time
+beyond one normal step. The first step counted is one that the new epoch applied, never one that was
+on its way.
 """
 
+import argparse
 import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from runtime.node_spec import TrainSpec
 from tests.benchmarks import rival_pools
@@ -37,7 +40,10 @@ RIVAL_ROUND = 2  # between ours: theirs take far longer
 RIVAL_KILLS = 5
 OVERHEAD_S = 0.5
 BEST_RIVAL_SHARE = 0.2  # of the best rival's time
-PLACES: tuple[Callable[[], AbstractContextManager[Place]], ...] = (folder_place, slow_s3_place)
+PLACES: dict[str, Callable[[], AbstractContextManager[Place]]] = {
+    "folder": folder_place,
+    "s3": slow_s3_place,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +66,26 @@ class RivalSeen:
     tries: int = 0
 
 
-def measure(is_quick: bool) -> Sequence[Figure]:
-    """All figures; a quick run has one round on a folder with a kill of each kind."""
+def measure(at: str, is_quick: bool) -> Sequence[Figure]:
+    """All figures of one place; a quick run has one round with a kill of each kind."""
     load = os.getloadavg()[0]
     dice = random.Random(SEED)
     spec = default_spec()
-    found: dict[str, list[Seen]] = {}
-    back: dict[str, list[Change]] = {}
+    found: list[Seen] = []
+    back: list[Change] = []
     rivals: dict[str, RivalSeen] = {}
-    for place in PLACES[:1] if is_quick else PLACES:
-        for number in range(1 if is_quick else ROUNDS):
-            with place() as stores, pool_at(stores, spec) as pool:
-                pool.begin(f"run-{number}")
-                kills = 1 if is_quick else KILLS
-                seen, joined = one_round(pool, kills, FREEZES, dice)
-                found.setdefault(stores.name, []).extend(seen)
-                back.setdefault(stores.name, []).extend(joined)
-            if place is PLACES[0] and (is_quick or number == RIVAL_ROUND):
-                for their in rival_round(spec, 1 if is_quick else RIVAL_KILLS, dice):
-                    add(rivals, their)
+    for number in range(1 if is_quick else ROUNDS):
+        with PLACES[at]() as stores, pool_at(stores, spec) as pool:
+            name = stores.name
+            pool.begin(f"run-{number}")
+            seen, joined = one_round(pool, 1 if is_quick else KILLS, FREEZES, dice)
+            found += seen
+            back += joined
+        if is_quick or number == RIVAL_ROUND:
+            for their in rival_round(spec, 1 if is_quick else RIVAL_KILLS, dice):
+                add(rivals, their)
     told = [figure("load average before it began", "", [load])]
-    for name, seen in found.items():
-        told += figures_of(name, seen, back[name], [*rivals.values()], spec.watchdog_s)
+    told += figures_of(name, found, back, [*rivals.values()], spec.watchdog_s)
     return [*told, *(rival_figure(one) for one in rivals.values())]
 
 
@@ -225,4 +229,7 @@ def rival_figure(seen: RivalSeen) -> Figure:
 
 
 if __name__ == "__main__":
-    run("recovery", measure)
+    more = argparse.ArgumentParser(add_help=False)
+    more.add_argument("--place", choices=PLACES, default="folder", help="where the stores are")
+    known, _ = more.parse_known_args()
+    run(f"recovery_{known.place}", partial(measure, known.place), parents=[more])
