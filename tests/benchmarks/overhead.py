@@ -2,8 +2,10 @@
 
 Ours is whole: agents, links, heartbeats, figures and comparisons of weights as in any run; only
 checkpoints are far apart, which `stall` measures. accelerate and the Trainer of transformers do the
-same work, with what they write off. All are started, then each has the machine for some seconds
-while the others are stopped, round after round: so what the machine does at a time meets all alike.
+same work, with what they write off. With the tiny model all are started, then each has the machine
+for some seconds while the others are stopped, round after round: so what the machine does at a time
+meets all alike. With long steps each is started anew in each round: a stop in the middle of large
+messages lets the kernel drop some of them, and it waits ever longer before it sends those again.
 All have the same settings of malloc, which our worker brings along: they help the bare loop too.
 """
 
@@ -12,7 +14,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -33,9 +35,9 @@ from tests.benchmarks.training_pool import (
 )
 
 NODES = 2
-ROUNDS = 12
+TINY_ROUNDS, LONG_ROUNDS = 12, 5
 TINY = ModelSpec(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64)
-TINY_SLICE_S, LONG_SLICE_S = 2.0, 6.0  # of one way, in a round
+TINY_SLICE_S, LONG_SLICE_S = 2.0, 10.0  # of one way, in a round
 WATCHDOG_S = 600.0  # stopped for the others' slices is not hung
 TINY_MS_MAX = 0.3
 LONG_PERCENT = 1.0
@@ -43,12 +45,14 @@ RIVALS = {
     "accelerate": ("accelerate", ACCELERATE),
     "trainer": ("HF Trainer", version("transformers")),
 }
+# Ours begins last: standing still while others begin would outlast its collectives.
+WAYS = ("bare", *RIVALS, "ours")
+Took = dict[str, list[float]]  # milliseconds of a step in each round, by way
 
 
 def measure(is_quick: bool) -> Sequence[Figure]:
     """All figures; a quick run has two rounds."""
     load = os.getloadavg()[0]
-    rounds = 2 if is_quick else ROUNDS
     long = default_spec(NODES).model_copy(
         update={"threads_per_worker": 1, "checkpoint_every_steps": 1_000_000}
         | {"validate_every_steps": 1_000_000, "watchdog_s": WATCHDOG_S}
@@ -57,33 +61,35 @@ def measure(is_quick: bool) -> Sequence[Figure]:
         update={"model": TINY, "sequence_tokens": 32, "global_batch": 4, "micro_batch": 2}
     )
     told = [figure("load average before it began", "", [load])]
-    told += sized("tiny model", tiny, TINY_SLICE_S, rounds)
-    told += sized("long step", long, LONG_SLICE_S, rounds)
+    told += figures_of("tiny model", True, in_slices(tiny, 2 if is_quick else TINY_ROUNDS))
+    told += figures_of("long step", False, in_turns(long, 2 if is_quick else LONG_ROUNDS))
     return told
 
 
-def sized(name: str, spec: TrainSpec, slice_s: float, rounds: int) -> Iterator[Figure]:
-    """One size, all ways in turn."""
-    # Ours begins last: standing still while others begin would outlast its collectives.
-    ways = ("bare", *RIVALS, "ours")
-    took: dict[str, list[float]] = {way: [] for way in ways}
+def in_slices(spec: TrainSpec, rounds: int) -> Took:
+    """All ways at work, one moves."""
+    took: Took = {way: [] for way in WAYS}
     with ExitStack() as stack:
-        made = {way: stack.enter_context(begun(way, spec)) for way in ways}
-        windows: list[tuple[str, float, float]] = []
-        for _ in range(rounds):
-            for way in ways:
-                since_s = time.time()
-                made[way].go_on()
-                time.sleep(slice_s)
-                made[way].stand_still()
-                windows.append((way, since_s, time.time()))
+        made = {way: stack.enter_context(begun(way, spec)) for way in WAYS}
+        windows = [(way, moved(made[way], TINY_SLICE_S)) for _ in range(rounds) for way in WAYS]
         ends = {way: contestant.ends() for way, contestant in made.items()}
-    for way, since_s, until_s in windows:
-        took[way].append(mean_ms([at for at in ends[way] if since_s < at < until_s]))
-    yield from figures_of(name, spec.model == TINY, took)
+    for way, window in windows:
+        took[way].append(mean_ms(ends[way], window))
+    return took
 
 
-def figures_of(name: str, is_tiny: bool, took: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
+def in_turns(spec: TrainSpec, rounds: int) -> Took:
+    """One way after the other."""
+    took: Took = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            with begun(way, spec) as contestant:
+                window = moved(contestant, LONG_SLICE_S)
+                took[way].append(mean_ms(contestant.ends(), window))
+    return took
+
+
+def figures_of(name: str, is_tiny: bool, took: Took) -> Iterator[Figure]:
     """Each round against the bare loop's of the same round."""
     bare_ms = statistics.median(took["bare"])
     # Of a tiny step in time, of a long one by its length.
@@ -185,9 +191,20 @@ def begun(way: str, spec: TrainSpec) -> Iterator[Contestant]:
             contestant.go_on()  # or it could not end
 
 
-def mean_ms(ends: Sequence[float]) -> float:
-    """Of the steps that began and ended in a slice: a mean, since what comes now and then costs."""
-    return (ends[-1] - ends[0]) / (len(ends) - 1) * 1e3
+def moved(contestant: Contestant, slice_s: float) -> tuple[float, float]:
+    """Let it move for so long; from when to when that was."""
+    since_s = time.time()
+    contestant.go_on()
+    time.sleep(slice_s)
+    contestant.stand_still()
+    return since_s, time.time()
+
+
+def mean_ms(ends: Sequence[float], window: tuple[float, float]) -> float:
+    """Of the steps that began and ended in it: a mean, since what comes now and then costs."""
+    since_s, until_s = window
+    within = [at for at in ends if since_s < at < until_s]
+    return (within[-1] - within[0]) / (len(within) - 1) * 1e3
 
 
 if __name__ == "__main__":
