@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Device = Literal["cpu", "gpu"]
 LOOK_BACK_DAYS = 8  # a weekly schedule has a tick in any eight days
 
 
@@ -120,6 +121,7 @@ class TrainSpec(Strict):
     unsaved_s_max: float = Field(gt=0, description="No checkpoint taken for so long: pause.")
     watchdog_s: float = Field(gt=0, description="A node silent for so long is put out.")
     threads_per_worker: int = Field(ge=1)
+    device: Device = "cpu"
     schedule: Schedule | None = None
 
 

@@ -69,6 +69,7 @@ def trainings(draw: st.DrawFn) -> TrainingSpec:
         micro_batch=draw(st.integers(1, global_batch)),
         sequence_tokens=draw(st.integers(8, min(model.context, 4096))),
         threads_per_worker=draw(st.none() | st.integers(1, 64)),
+        device=draw(st.sampled_from(["cpu", "gpu"] if nodes == 1 else ["cpu"])),
         schedule=draw(st.none() | schedules),
     )
 

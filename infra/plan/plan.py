@@ -16,7 +16,12 @@ from infra.plan.serving import gateway_spec, serve_spec, serving_advice, serving
 from infra.plan.settings import at
 from infra.plan.spec import CloudName, StackSpec
 from infra.plan.stores import StorePlan, store_plans
-from infra.plan.training import train_spec, training_advice, training_faults
+from infra.plan.training import (
+    device_faults,
+    train_spec,
+    training_advice,
+    training_faults,
+)
 from runtime.node_spec import GatewaySpec, Schedule, ServeSpec, TrainSpec
 
 CLOUDS: tuple[CloudName, ...] = ("local",)  # those that the kit can deploy to
@@ -73,6 +78,7 @@ def plan_faults(spec: StackSpec, facts: Facts) -> list[Fault]:
     return [
         *_cloud_faults(spec),
         *training_faults(spec.training, facts),
+        *device_faults(spec.training, spec.cluster.cloud),
         *schedule_faults(spec.training.schedule, spec.cluster.cloud),
         *serving_faults(spec.serving, spec.training),
         *network_faults(spec.access),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infra.plan.names import NODES_MAX
 from runtime.limits import WATCHDOG_S_MIN
-from runtime.node_spec import ModelSpec, Schedule
+from runtime.node_spec import Device, ModelSpec, Schedule
 
 CloudName = Literal["local", "aws", "gcp", "azure"]
 CLOUDS_KNOWN: tuple[CloudName, ...] = get_args(CloudName)
@@ -124,6 +124,9 @@ class TrainingSpec(Part):
     )
     threads_per_worker: int | None = Field(
         default=None, ge=1, description="Threads of a worker; left out, cores divided by nodes."
+    )
+    device: Device = Field(
+        default="cpu", description="What a node computes on; of several GPUs it uses the first."
     )
     schedule: Schedule | None = Field(
         default=None, description="When runs start by themselves; left out, only on demand."

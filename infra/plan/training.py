@@ -34,6 +34,18 @@ def training_faults(spec: TrainingSpec, facts: Facts) -> list[Fault]:
     ]
 
 
+def device_faults(spec: TrainingSpec, cloud: str) -> Iterator[Fault]:
+    """Nodes of one machine would meet on one GPU, which NCCL refuses."""
+    if spec.device == "gpu" and cloud == "local" and spec.nodes > 1:
+        yield Fault(
+            at=at("training.device"),
+            beside=(at("training.nodes"),),
+            found=f"gpu with {spec.nodes} nodes on one machine",
+            allowed="gpu with one node, or cpu",
+            do="set training.nodes and training.min_nodes to 1, or leave the device out",
+        )
+
+
 def training_advice(spec: TrainingSpec, facts: Facts) -> Iterator[str]:
     """What works, but slower than it could."""
     threads = (spec.threads_per_worker or 1) * spec.nodes

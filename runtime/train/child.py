@@ -19,6 +19,9 @@ from runtime.train.protocol import EVENTS, OUT_OF_MEMORY, Command, Event
 # page faults (measured: 10 % of a step).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 
+# A lost peer must cost a process neither its life nor its memory: NCCL's watchdog would end it.
+NCCL = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "TORCH_NCCL_ENABLE_MONITORING": "0"}
+
 log = logging.getLogger("agent")
 
 
@@ -48,7 +51,7 @@ class Child:
             [sys.executable, "-P", "-m", "runtime.train.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | MALLOC,
+            env=os.environ | MALLOC | NCCL,
         )
         threading.Thread(target=self._read, name="worker events", daemon=True).start()
 

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from runtime.model.decoder import Decoder
 from runtime.train.data import Samples
+from runtime.train.device import device_of
 from runtime.train.order import chunks, share
 from runtime.train.strategy import Strategy
 
@@ -41,12 +42,17 @@ def evaluate(
     count = min(len(samples), samples_max)
     chosen = [at * len(samples) // count for at in range(count)]
     mine = share(count, strategy.rank, strategy.world_size)
-    totals = torch.zeros(3, dtype=torch.float64)
+    device = device_of(model)
+    lengths = token_bytes.to(device)
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
     for part in chunks(mine, BATCH):
-        tokens_BT, targets_BT = samples.batch([chosen[at] for at in part])
+        batch = samples.batch([chosen[at] for at in part])
+        tokens_BT, targets_BT = (side.to(device) for side in batch)
         logits_BTV = model(tokens_BT)
         nats = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
-        totals += torch.tensor([nats, token_bytes[targets_BT].sum(), targets_BT.numel()])
+        totals[0] += nats
+        totals[1] += lengths[targets_BT].sum()
+        totals[2] += targets_BT.numel()
     nats_all, bytes_all, tokens_all = strategy.sum(totals).tolist()
     return Held(
         loss=nats_all / tokens_all,

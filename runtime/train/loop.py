@@ -25,6 +25,7 @@ from runtime.model.decoder import Decoder
 from runtime.node_spec import TrainSpec
 from runtime.train.alike import are_finite, compare
 from runtime.train.data import Data
+from runtime.train.device import device_of, settle
 from runtime.train.evaluate import LAST_SAMPLES, QUICK_SAMPLES, Held, evaluate
 from runtime.train.metrics import Lines
 from runtime.train.optimizer import apply, learning_rate
@@ -114,6 +115,10 @@ class Training:
     _norm: float = 0.0  # of the last step's gradient
     _pace: Pace = field(default_factory=Pace)
     _straggler: int | None = None  # as was told last
+    _device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._device = device_of(self.model)
 
     def run(self) -> Failed | Paused | Done:
         """Train to the last step, a pause or a failure, and return which; raises PeerLost."""
@@ -158,20 +163,21 @@ class Training:
         ]
         parts = chunks(mine, spec.micro_batch)
         began_s = self.clock.seconds()
-        loss_here = 0.0
+        loss_here = torch.zeros((), dtype=torch.float64, device=self._device)
         for number, part in enumerate(parts, start=1):
-            tokens_BT, targets_BT = self.data.train.batch(part)
+            tokens_BT, targets_BT = (side.to(self._device) for side in self.data.train.batch(part))
             logits_BTV = self.model(tokens_BT)
             nats = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
             loss = nats / (spec.global_batch * spec.sequence_tokens)
             strategy.backward(loss, is_last=number == len(parts))
-            loss_here += loss.item()
+            loss_here += loss.detach()
+        settle(self._device)
         compute_s = [0.0] * strategy.world_size
         compute_s[strategy.rank] = self.clock.seconds() - began_s
         commits = self.first.commits if self.first is not None else None
         # The first member alone knows what its checkpoints cost.
         wants = self._wants(is_due=commits is not None and commits.is_due(self.step + 1))
-        words = torch.tensor([loss_here, *compute_s, *wants])
+        words = torch.tensor([loss_here.item(), *compute_s, *wants])
         totals: list[float] = strategy.finish(words).tolist()
         self._loss, all_compute_s = totals[0], totals[1 : 1 + strategy.world_size]
         if math.isfinite(self._loss):

@@ -22,7 +22,7 @@ def tensors_of(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())
+            state["step"] = torch.zeros((), device=parameter.device)  # where a fused one wants it
             for moment in MOMENTS:
                 state[moment] = torch.zeros_like(parameter)
         named[f"{WEIGHT}.{name}"] = parameter.detach()

@@ -7,11 +7,9 @@ on standard error. Ends by itself when its input ends.
 import io
 import logging
 import os
-import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import chain
@@ -31,13 +29,13 @@ from runtime.node_spec import TrainSpec
 from runtime.objects import open_store
 from runtime.train.committer import Committer, Stages
 from runtime.train.data import Data, open_data, prepare
+from runtime.train.device import open_device
 from runtime.train.loop import Clock, First, Training
 from runtime.train.metrics import Lines, Metrics
 from runtime.train.optimizer import build_optimizer
+from runtime.train.orders import Orders, Say
 from runtime.train.protocol import (
-    COMMANDS,
     OUT_OF_MEMORY,
-    Abort,
     Broken,
     Epoch,
     Event,
@@ -46,9 +44,6 @@ from runtime.train.protocol import (
     Imported,
     Keep,
     Noted,
-    Pause,
-    Ping,
-    Pong,
     Ready,
     Work,
 )
@@ -67,49 +62,6 @@ READY_KEY = "ready"  # a member has the state
 
 log = logging.getLogger("worker")
 
-Say = Callable[[Event], None]
-
-
-class Orders:
-    """What the agent has said; read in a thread, so that it reaches a busy worker."""
-
-    def __init__(self, say: Say) -> None:
-        self.inbox: queue.SimpleQueue[Work | Epoch | Keep] = queue.SimpleQueue()
-        self.pause = threading.Event()
-        self.save_s = 0.0  # how long a pause may wait for a commit; 0: it wants none
-        self._say = say
-        self._lock = threading.Lock()
-        self._over = -1  # the newest epoch that is said to be over
-        self._running: tuple[int, Strategy] | None = None
-
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Until the agent is gone; then nobody needs this process."""
-        for line in lines:
-            match COMMANDS.validate_json(line):
-                case Ping():
-                    self._say(Pong())
-                case Pause(save_s=save_s):
-                    self.save_s = save_s or 0.0
-                    self.pause.set()
-                case Abort(number=number):
-                    self._abort(number)
-                case Work() | Epoch() | Keep() as command:
-                    self.inbox.put(command)
-        os._exit(0)
-
-    def watch(self, epoch: int, strategy: Strategy) -> None:
-        """Interrupt this strategy when the agent says that its epoch is over, or has said so."""
-        with self._lock:
-            self._running = (epoch, strategy)
-            if self._over >= epoch:
-                strategy.interrupt()
-
-    def _abort(self, number: int) -> None:
-        with self._lock:
-            self._over = max(self._over, number)
-            if self._running is not None and self._running[0] <= number:
-                self._running[1].interrupt()
-
 
 class Worker:
     """A run in this process. What it has in memory outlives epochs."""
@@ -126,7 +78,7 @@ class Worker:
         attempt = f"{work.node}-{secrets.token_hex(4)}"
         digest = prepare(self._data_store, corpus, work.train.model.vocabulary, attempt)
         self._data = self._open_data(digest)
-        self._model = Decoder(shape_of(work.train))
+        self._model = Decoder(shape_of(work.train)).to(open_device(work.train.device))
         self._optimizer = build_optimizer(self._model, work.train)
         self._step = NO_STATE  # applied in memory
         self._lines: Lines | None = None  # figures of the last epoch
@@ -283,7 +235,9 @@ class Worker:
     def _start_anew(self, tensors: dict[str, Tensor]) -> None:
         for tensor in tensors.values():
             tensor.zero_()
-        self._model.init(torch.Generator().manual_seed(self._work.train.seed))
+        drawn = Decoder(self._model.shape)  # on the CPU, so that all devices begin alike
+        drawn.init(torch.Generator().manual_seed(self._work.train.seed))
+        self._model.load_state_dict(drawn.state_dict())
 
     def _resume(self, epoch: Epoch, step: int, tensors: dict[str, Tensor]) -> str:
         """Read the commit that the epoch resumes from; returns its data's digest."""

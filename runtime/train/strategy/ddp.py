@@ -1,53 +1,36 @@
-"""Data-parallel on gloo: every member holds all weights, gradients are summed in flat buckets.
+"""Data-parallel: every member holds all weights, gradients are summed in flat buckets.
 
-The process group is made here, in this process, for one epoch; a lost peer costs the group, never
-the process. A bucket sets out as soon as its gradients are there, while backward goes on.
+The process group, gloo on CPUs and NCCL on GPUs, is made here, in this process, for one epoch; a
+lost peer costs the group, never the process. A bucket sets out as soon as its gradients are there,
+while backward goes on.
 """
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, TCPStore
-from torch.distributed import DistStoreError
+from torch._C._distributed_c10d import PrefixStore
 from torch.utils.hooks import RemovableHandle
 
-from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S, MEET_AGAIN_S
+from runtime.limits import COLLECTIVE_S, INTERRUPT_AGAIN_S
 from runtime.packing import packed
+from runtime.train.device import device_of, settle
 from runtime.train.strategy import PeerLost, words_max
+from runtime.train.strategy.group import (
+    Group,
+    Place,
+    Work,
+    cut,
+    form,
+    guarded,
+    sockets_here,
+    word_of,
+)
 
 BUCKET_BYTES = 4 << 20
-
-Result = TypeVar("Result")
-
-
-class Work(Protocol):
-    """A collective on its way."""
-
-    def wait(self) -> bool:
-        """Until it is done; raises RuntimeError."""
-
-
-class Group(Protocol):
-    """What we ask of ProcessGroupGloo; torch's stubs leave its methods out."""
-
-    def allreduce(self, tensors: list[Tensor]) -> Work:
-        """Sum in place."""
-
-    def broadcast(self, tensor: Tensor, root: int) -> Work:
-        """Overwrite by the root's."""
-
-    def shutdown(self) -> None:
-        """Close the connections."""
 
 
 class Ddp:
@@ -67,7 +50,10 @@ class Ddp:
         self.rank = rank
         self.world_size = world_size
         self.bytes_sent = 0
-        self._place = _Place(
+        self._device = device_of(model)
+        self._is_gpu = self._device.type == "cuda"
+        self._place = Place(
+            device=self._device,
             epoch=epoch,
             rank=rank,
             world_size=world_size,
@@ -91,9 +77,9 @@ class Ddp:
 
     def join(self) -> None:
         """Meet the others; raises PeerLost."""
-        self._others = _sockets()
-        self._store, self._group = _guarded(lambda: _join(self._place, self._is_over))
-        self._mine = _sockets() - self._others
+        self._others = sockets_here()
+        self._store, self._group = guarded(lambda: form(self._place, self._is_over))
+        self._mine = sockets_here() - self._others
         *others, last = _grouped(self._model)
         self._buckets = [_Bucket(parameters) for parameters in others]
         self._buckets.append(_Bucket(last, words_max(self.world_size)))
@@ -132,20 +118,24 @@ class Ddp:
         while self._sent < len(self._buckets):
             self._send_next()
         for work in self._works:
-            _guarded(work.wait)
-        return room[: len(words)].to(words.dtype, copy=True)
+            guarded(work.wait)
+        total = room[: len(words)].to(words.device, words.dtype, copy=True)
+        self._confirm()
+        return total
 
     def sum(self, values: Tensor) -> Tensor:
         """An all-reduce of its own; waits for the buckets before it."""
-        total = values.clone()
-        _guarded(lambda: self._reduce(total).wait())
+        total = values.to(self._device, copy=True)
+        guarded(lambda: self._reduce(total).wait())
+        total = total.to(values.device)
+        self._confirm()
         return total
 
     def publish(self, key: str, value: str) -> None:
         """Leave a word for the others in the epoch's store."""
         store = self._store
         assert store is not None, "joined"
-        _guarded(lambda: store.set(key, value))
+        guarded(lambda: store.set(key, value))
 
     def published(self, key: str) -> str:
         """Ask again whenever the store's own deadline, which is a collective's, has passed."""
@@ -153,7 +143,7 @@ class Ddp:
         assert store is not None, "joined"
         while True:
             self._check()
-            word = _guarded(lambda: _word(store, key))
+            word = guarded(lambda: word_of(store, key))
             if word is not None:
                 return word.decode()
 
@@ -172,15 +162,18 @@ class Ddp:
             with self._closing:
                 if self._is_closed:
                     return
-                _end(self._mine or _sockets() - self._others)
+                cut(self._mine or sockets_here() - self._others)
+                if self._group is not None and self._is_gpu:
+                    self._group.abort()
             time.sleep(INTERRUPT_AGAIN_S)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """One after the other."""
         for tensor in tensors:
-            _guarded(partial(self._broadcast, tensor))
+            guarded(partial(self._broadcast, tensor))
             if self.rank == 0:
                 self.bytes_sent += tensor.nbytes
+        self._confirm()
 
     def close(self) -> None:
         """Take the hooks off and close the connections: a peer that waits on us fails at once."""
@@ -192,10 +185,17 @@ class Ddp:
             self._is_closed = True
             self._is_over.set()
             if self._group is not None:
-                self._group.shutdown()
+                end = self._group.abort if self._is_gpu else self._group.shutdown
+                end()
         # The first member's store listens for as long as anybody holds it, and the group does too.
         self._works = []
         self._group = self._store = None
+
+    def _confirm(self) -> None:
+        """What is ended under way on a GPU looks like what is done."""
+        if self._is_gpu:
+            settle(self._device)
+            self._check()
 
     def _check(self) -> None:
         if self._is_over.is_set():
@@ -216,7 +216,7 @@ class Ddp:
     def _send_next(self) -> None:
         bucket = self._buckets[self._sent]
         self._sent += 1
-        self._works.append(_guarded(lambda: self._reduce(bucket.flat)))
+        self._works.append(guarded(lambda: self._reduce(bucket.flat)))
 
     def _broadcast(self, tensor: Tensor) -> None:
         assert self._group is not None, "joined"
@@ -235,7 +235,9 @@ class _Bucket:
     def __init__(self, parameters: list[nn.Parameter], room: int = 0) -> None:
         self.parameters = parameters
         count = sum(p.numel() for p in parameters)
-        self.flat = torch.zeros(count + room, dtype=parameters[0].dtype)
+        self.flat = torch.zeros(
+            count + room, dtype=parameters[0].dtype, device=parameters[0].device
+        )
         self.words = self.flat[count:]
         self.missing = len(parameters)
         at = 0
@@ -256,82 +258,3 @@ def _grouped(model: nn.Module) -> Iterable[list[nn.Parameter]]:
     """From the last layer to the first, as backward finds them; the tied embedding comes last."""
     last_first = reversed(list(model.parameters()))
     return packed(last_first, lambda parameter: parameter.nbytes, BUCKET_BYTES)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
-    """A member's place in an epoch."""
-
-    epoch: int
-    rank: int
-    world_size: int
-    rendezvous: str
-    address: str
-    collective_s: float
-
-
-def _join(place: _Place, is_over: threading.Event) -> tuple[PrefixStore, Group]:
-    host, _, port = place.rendezvous.rpartition(":")
-    timeout = timedelta(seconds=place.collective_s)
-    is_first = place.rank == 0
-    # Bound by us: torch would listen on all addresses, where another stack may want the port.
-    listener = socket.create_server((host, int(port))).detach() if is_first else None
-    if not is_first:
-        _meet(host, int(port), place.collective_s, is_over)
-    store = TCPStore(
-        host, int(port), place.world_size, is_first, timeout, False, master_listen_fd=listener
-    )
-    options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-    options._devices = [ProcessGroupGloo.create_device(hostname=place.address)]
-    options._timeout = timeout
-    prefixed = PrefixStore(f"e{place.epoch}", store)
-    group = ProcessGroupGloo(prefixed, place.rank, place.world_size, options)
-    return prefixed, cast(Group, group)
-
-
-def _meet(host: str, port: int, within_s: float, is_over: threading.Event) -> None:
-    """Until the first member listens: torch's client, refused once, waits for many seconds."""
-    deadline_s = time.monotonic() + within_s
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=within_s).close()
-        except ConnectionRefusedError:
-            if is_over.wait(MEET_AGAIN_S) or time.monotonic() > deadline_s:
-                raise
-        else:
-            return
-
-
-def _word(store: PrefixStore, key: str) -> bytes | None:
-    try:
-        return store.get(key)
-    except DistStoreError:  # not there in time
-        return None
-
-
-def _sockets() -> frozenset[str]:
-    """This process's sockets, as the kernel names them."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the folder's own descriptor is gone by now
-            found.add(os.readlink(f"/proc/self/fd/{number}"))
-    return frozenset(name for name in found if name.startswith("socket:"))
-
-
-def _end(sockets: frozenset[str]) -> None:
-    for number in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{number}") not in sockets:
-                continue
-            with socket.socket(fileno=os.dup(number)) as ours:
-                # Gloo ends the process when its listener fails.
-                if not ours.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    ours.shutdown(socket.SHUT_RDWR)
-
-
-def _guarded(call: Callable[[], Result]) -> Result:
-    """Any fault of gloo or its store is a lost peer: RuntimeError is all they tell."""
-    try:
-        return call()
-    except (RuntimeError, OSError) as fault:
-        raise PeerLost(str(fault).splitlines()[0]) from fault

@@ -242,6 +242,16 @@ def test_a_cloud_that_cannot_be_looked_at_is_the_only_fault() -> None:
     assert fault.at == "atoll:cluster.cloud"
 
 
+def test_nodes_of_one_machine_may_not_share_its_gpu() -> None:
+    alone = {"device": "gpu", "nodes": 1, "min_nodes": 1}
+    (fault,) = refused({"training": alone | {"nodes": 2}})
+
+    assert (fault.at, fault.beside) == ("atoll:training.device", ("atoll:training.nodes",))
+    train = planned_from({"training": alone}).pools[0].train
+    assert train is not None
+    assert train.device == "gpu"
+
+
 def test_more_threads_than_cores_is_advice_and_no_fault() -> None:
     planned = planned_from({"training": {"nodes": 3, "threads_per_worker": 2}})
 

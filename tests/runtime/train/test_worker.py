@@ -19,10 +19,11 @@ from runtime.node_spec import StoreUrls
 from runtime.objects import Store, file_url
 from runtime.train import worker as module
 from runtime.train.loop import Clock
+from runtime.train.orders import Orders
 from runtime.train.protocol import Epoch, Event, Formed, Paused, Stepped, Work
 from runtime.train.state import tensors_of
 from runtime.train.strategy.ddp import Ddp
-from runtime.train.worker import Orders, Worker
+from runtime.train.worker import Worker
 from tests.runtime.train.conftest import tiny_spec, write_texts
 from tests.runtime.train.group import Group, at_once
 
