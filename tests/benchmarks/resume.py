@@ -27,11 +27,11 @@ SEED = 6
 NODES = 2
 RUNS = 20
 RIVAL_RUNS = 5
-STEPS = 4000
+STEPS = 2000
 KILLS = 2
 TOKENS = 32
-FILES = 1200  # a pass is longer than a run
-SAMPLES = 24_600  # of a rival's data: more than a run sees
+FILES = 600  # a pass is longer than a run
+SAMPLES = 12_300  # of a rival's data: more than a run sees
 RUN_S = 300.0
 TITLE = "share of killed runs that end with the undisturbed run's bytes"
 
