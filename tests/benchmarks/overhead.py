@@ -143,7 +143,8 @@ class Ours:
         """By the figures of the only epoch."""
         self.go_on()
         self._pool.rest()
-        assert len(self._pool.records()) == 1, "nobody was lost"
+        told = "\n".join(f"{line.at_s} {line.node} {line.text}" for line in self._pool.lines())
+        assert len(self._pool.records()) == 1, f"a member was lost:\n{told}"
         return [line["at"] for line in self._pool.steps_of(0)]
 
 
