@@ -16,12 +16,7 @@ from infra.plan.serving import gateway_spec, serve_spec, serving_advice, serving
 from infra.plan.settings import at
 from infra.plan.spec import CloudName, StackSpec
 from infra.plan.stores import StorePlan, store_plans
-from infra.plan.training import (
-    device_faults,
-    train_spec,
-    training_advice,
-    training_faults,
-)
+from infra.plan.training import device_faults, train_spec, training_advice, training_faults
 from runtime.node_spec import GatewaySpec, Schedule, ServeSpec, TrainSpec
 
 CLOUDS: tuple[CloudName, ...] = ("local",)  # those that the kit can deploy to

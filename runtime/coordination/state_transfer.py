@@ -25,7 +25,8 @@ END = b""  # in place of a size
 class StateServer:
     """Serves one state to all who have the key, until closed; nobody gets any of it afterwards.
 
-    `files` makes its files, anew for each who asks. What they are made of must not change before.
+    `files` makes its files, anew for each who asks. Until `close`, what they are
+    made of must not change.
     """
 
     def __init__(

@@ -18,9 +18,9 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from infra.clouds.local.processes import marked
 from runtime.objects import folder_of
 from tests.end_to_end.conftest import Clone, eventually
+from tests.infra.provider.pool_under_test import only
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_up")]
 
@@ -215,7 +215,7 @@ def test_a_plain_pulumi_up_heals_a_dead_pool_and_a_deleted_store(
     clone: Clone, outputs: dict[str, Any]
 ) -> None:
     kept = clone.status(STACK)["replicas"]
-    [keeper] = marked(f"{outputs['stack_id']}/gateway/keeper/")
+    keeper = only(f"{outputs['stack_id']}/gateway/keeper/")
     os.kill(keeper.pid, signal.SIGKILL)
     shutil.rmtree(folder_of(outputs["store_urls"]["data"]))
 

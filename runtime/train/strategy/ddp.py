@@ -50,10 +50,8 @@ class Ddp:
         self.rank = rank
         self.world_size = world_size
         self.bytes_sent = 0
-        self._device = device_of(model)
-        self._is_gpu = self._device.type == "cuda"
         self._place = Place(
-            device=self._device,
+            device=device_of(model),
             epoch=epoch,
             rank=rank,
             world_size=world_size,
@@ -61,6 +59,7 @@ class Ddp:
             address=address,
             collective_s=collective_s,
         )
+        self._is_gpu = self._place.device.type == "cuda"
         self._model = model
         self._store: PrefixStore | None = None
         self._group: Group | None = None
@@ -125,7 +124,7 @@ class Ddp:
 
     def sum(self, values: Tensor) -> Tensor:
         """An all-reduce of its own; waits for the buckets before it."""
-        total = values.to(self._device, copy=True)
+        total = values.to(self._place.device, copy=True)
         guarded(lambda: self._reduce(total).wait())
         total = total.to(values.device)
         self._confirm()
@@ -194,7 +193,7 @@ class Ddp:
     def _confirm(self) -> None:
         """What is ended under way on a GPU looks like what is done."""
         if self._is_gpu:
-            settle(self._device)
+            settle(self._place.device)
             self._check()
 
     def _check(self) -> None:
