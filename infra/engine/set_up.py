@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LOCKS = ("requirements.lock", "runtime/requirements.lock")
 SOURCES = (*LOCKS, "pyproject.toml", "infra/engine/set_up.py")
 STAMP = "atoll-set-up"
+STARTED = "infra.cli.main, infra.config, runtime.serve.replica, runtime.train.worker"
 
 
 def set_up(root: Path) -> None:
@@ -37,6 +38,7 @@ def set_up(root: Path) -> None:
         _make_venv(venv)
         _install_uv(root, venv)
         _install_all(root, venv)
+        _compile(root, venv)
         (venv / STAMP).write_text(wanted(root))
         say(f"set-up done in {time.monotonic() - began:.0f} s")
 
@@ -141,6 +143,18 @@ def _install_all(root: Path, venv: Path) -> None:
     subprocess.run(
         [uv, "pip", "install", "--python", python, *editable], cwd=root, env=env, check=True
     )
+
+
+def _compile(root: Path, venv: Path) -> None:
+    """Leave the bytecode of all that a stack's processes import.
+
+    Otherwise the nodes of a first start compile PyTorch all at once, and with
+    PYTHONDONTWRITEBYTECODE, which many images set, those of every start.
+    """
+    say("compiling what will be started")
+    env = {name: told for name, told in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [venv / "bin" / "python", "-c", f"import {STARTED}"]
+    subprocess.run(command, cwd=root, env=env, check=True)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,10 @@ class Log(Generic[RecordT]):
             self.records.append(record)
         return self.records
 
+    def learn(self, other: "Log[RecordT]") -> None:
+        """Take over what another reader of the same log, in any thread, has read beyond this."""
+        self.records += other.records[len(self.records) :]
+
     def append_at(self, n: int, record: RecordT) -> bool:
         """Write record n; False if another record stands there.
 
@@ -124,12 +128,12 @@ class Log(Generic[RecordT]):
             won = self._store.put_if_absent(self._key(n), record.model_dump_json().encode())
         except Unavailable:
             won = False
-        if not won:
-            there = self._get(n)
-            if there is None:
-                raise Unavailable(f"{self._prefix}/{n}: neither written nor refused")
-            won = there.nonce == record.nonce
-        return won
+        there = record if won else self._get(n)
+        if there is None:
+            raise Unavailable(f"{self._prefix}/{n}: neither written nor refused")
+        if n == len(self.records):
+            self.records.append(there)
+        return there.nonce == record.nonce
 
     def _get(self, n: int) -> RecordT | None:
         try:

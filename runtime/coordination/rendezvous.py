@@ -42,7 +42,17 @@ class Rendezvous:
 
     def epochs(self) -> list[EpochRecord]:
         """All epochs so far, without the end."""
-        return [record for record in self._log.read() if record.kind == "epoch"]
+        self._log.read()
+        return self.known_epochs
+
+    @property
+    def known_epochs(self) -> list[EpochRecord]:
+        """Those that have been read."""
+        return [record for record in self._log.records if record.kind == "epoch"]
+
+    def learn(self, other: "Rendezvous") -> None:
+        """Take over the epochs that another view of the same run, in any thread, has read."""
+        self._log.learn(other._log)
 
     def peers(self) -> list[Presence]:
         """The living nodes that work on this run."""
@@ -63,8 +73,7 @@ class Rendezvous:
 
     def propose(self, decision: Propose, resume_step: int, at: datetime) -> EpochRecord | None:
         """Try to write the next epoch; None if somebody else did, or the run has ended."""
-        known = [record for record in self._log.records if record.kind == "epoch"]
-        if decision.number != len(known) or self._has_ended:
+        if decision.number != len(self.known_epochs) or self._has_ended:
             return None
         record = EpochRecord(
             kind="epoch",

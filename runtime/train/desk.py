@@ -112,7 +112,10 @@ class Desk:
         return Seen(is_open, epochs, peers, asked_s)
 
     def _propose(self, proposal: Propose) -> Proposed | Hopeless:
-        epochs = self._writer.epochs()
+        self._writer.learn(self._reader)
+        epochs = self._writer.known_epochs
+        if len(epochs) < proposal.number:
+            epochs = self._writer.epochs()
         step = proposal.resume_step
         if not proposal.holders:
             resume_steps = [epoch.resume_step for epoch in epochs]

@@ -1,5 +1,6 @@
 """What of the set-up can go wrong without a network. The whole is run by .ci/run."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -97,3 +98,11 @@ def test_no_index_address_stands_in_the_locks() -> None:
 
     assert "://" not in text
     assert "--index" not in text
+
+
+def test_what_a_stack_starts_was_compiled_when_it_was_installed() -> None:
+    for name in ("torch", "pulumi"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.cached is not None
+        assert Path(spec.cached).exists(), name
