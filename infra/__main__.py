@@ -5,7 +5,7 @@ Refuses with all faults at once, before anything is declared.
 
 import pulumi
 
-from infra.clouds import cloud
+from infra.clouds import cloud, look
 from infra.clouds.outputs import export
 from infra.config import stack_spec
 from infra.plan.plan import plan
@@ -16,8 +16,8 @@ def main() -> None:
     """Declare the stack's resources."""
     try:
         spec, faults = stack_spec()
-        place = cloud(spec.cluster.cloud)
-        planned = plan(spec, place.look(spec), faults)
+        planned = plan(spec, look(spec), faults)
+        place = cloud(planned.cloud)
     except Refused as fault:
         raise pulumi.RunError(str(fault)) from None
     export(place.deploy(planned, pulumi.get_project(), pulumi.get_stack()))

@@ -6,9 +6,10 @@ import yaml
 
 from infra.checkout import ROOT
 from infra.cli.screen import Screen
-from infra.cli.shapes import PlanShape, PoolShape, StoreShape
-from infra.clouds import cloud
+from infra.cli.shapes import CostShape, PlanShape, PoolShape, StoreShape
+from infra.clouds import look
 from infra.config import read_spec
+from infra.plan.money import Cost, told
 from infra.plan.plan import Plan, PoolPlan, plan
 from runtime.errors import Refused
 
@@ -18,7 +19,7 @@ FOLDER = ROOT / "stacks"  # stackConfigDir of Pulumi.yaml
 def planned(stack: str, folder: Path = FOLDER) -> PlanShape:
     """Read the stack file and decide; raises Refused with every fault at once."""
     spec, faults = read_spec(_config(stack, folder))
-    decided = plan(spec, cloud(spec.cluster.cloud).look(spec), faults)
+    decided = plan(spec, look(spec), faults)
     return _shape(stack, decided)
 
 
@@ -37,7 +38,19 @@ def print_plan(shape: PlanShape, screen: Screen) -> None:
     )
     address = shape.endpoint_address or "an address of the stack's own"
     screen.line(f"endpoint port {shape.endpoint_port} on {address}")
+    if shape.costs:
+        screen.table(
+            "price",
+            ("part", "what", "USD", "per"),
+            [(c.part, c.what, told((c.low_usd, c.high_usd)), c.per) for c in shape.costs],
+        )
+        screen.line(
+            f"at most {shape.price_per_hour_training_usd:.2f} USD per hour while it trains, and "
+            f"{shape.price_per_run_usd:.2f} USD for a run"
+        )
     screen.line(f"price {shape.price_per_hour_usd:.2f} USD per hour: {shape.price_note}")
+    for sentence in shape.advice:
+        screen.line(f"advice: {sentence}")
 
 
 def _config(stack: str, folder: Path) -> dict[str, object]:
@@ -70,8 +83,18 @@ def _shape(stack: str, decided: Plan) -> PlanShape:
         pools=tuple(_pool(pool) for pool in decided.pools),
         endpoint_address=decided.balancer.address,
         endpoint_port=decided.balancer.port,
-        price_per_hour_usd=decided.price_per_hour_usd,
-        price_note=decided.price_note,
+        price_per_hour_usd=decided.price.usd_per_hour(is_training=False)[1],
+        price_per_hour_training_usd=decided.price.usd_per_hour(is_training=True)[1],
+        price_per_run_usd=decided.price.usd_per_run[1],
+        price_note=decided.price.note,
+        costs=tuple(_cost(cost) for cost in decided.price.costs),
+        advice=decided.advice,
+    )
+
+
+def _cost(cost: Cost) -> CostShape:
+    return CostShape(
+        part=cost.part, what=cost.what, low_usd=cost.low_usd, high_usd=cost.high_usd, per=cost.per
     )
 
 

@@ -199,6 +199,18 @@ class StoreShape(Shape):
     is_retained: bool = Field(description="Whether `destroy` keeps it.")
 
 
+class CostShape(Shape):
+    """A part of the price."""
+
+    part: str = Field(description="What is paid for.")
+    what: str = Field(description="How much of it, with what was assumed.")
+    low_usd: float = Field(description="Lowest list price; spot prices have a range.")
+    high_usd: float = Field(description="Highest list price.")
+    per: str = Field(
+        description="`hour`, always; `run hour`, while training nodes stand; or `run`, once each."
+    )
+
+
 class PlanShape(Shape):
     """What `up` would make of the stack file."""
 
@@ -209,8 +221,12 @@ class PlanShape(Shape):
     pools: tuple[PoolShape, ...] = Field(description="All pools.")
     endpoint_address: str | None = Field(description="Null: an address of the stack's own.")
     endpoint_port: int = Field(description="TCP port of the endpoint.")
-    price_per_hour_usd: float = Field(description="Of all of it, at rest.")
-    price_note: str = Field(description="Where the price comes from.")
+    price_per_hour_usd: float = Field(description="Of all of it, at rest, at most.")
+    price_per_hour_training_usd: float = Field(description="The same while a run goes on.")
+    price_per_run_usd: float = Field(description="What the longest run adds, at most.")
+    price_note: str = Field(description="Where the prices come from.")
+    costs: tuple[CostShape, ...] = Field(description="The price by part.")
+    advice: tuple[str, ...] = Field(description="What works, but not well.")
 
 
 class AnswerShape(Shape):

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from infra.clouds.outputs import Deployment
-from infra.plan.facts import Facts
+from infra.plan.facts import UNSEEN, Facts
 from infra.plan.plan import Plan
 from infra.plan.spec import StackSpec
 from runtime.errors import Refused
@@ -26,5 +26,14 @@ def cloud(name: str) -> Cloud:
     """The cloud of that name; raises Refused if there is none yet."""
     package = PACKAGES.get(name)
     if package is None:
-        raise Refused(f"atoll:cluster.cloud: found {name!r}; allowed {', '.join(PACKAGES)}")
+        raise Refused(
+            f"atoll:cluster.cloud: found {name}, which this version can plan and price, but not "
+            f"deploy to yet; allowed {', '.join(PACKAGES)}; choose one of these"
+        )
     return cast("Cloud", import_module(package))
+
+
+def look(spec: StackSpec) -> Facts:
+    """What is known of the place before the plan decides."""
+    name = spec.cluster.cloud
+    return cloud(name).look(spec) if name in PACKAGES else UNSEEN

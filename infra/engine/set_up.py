@@ -153,7 +153,7 @@ def _compile(root: Path, venv: Path) -> None:
     """
     say("compiling what will be started")
     env = {name: told for name, told in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    command = [venv / "bin" / "python", "-c", f"import {STARTED}"]
+    command = [str(venv / "bin" / "python"), "-c", f"import {STARTED}"]
     subprocess.run(command, cwd=root, env=env, check=True)
 
 

@@ -14,5 +14,5 @@ class Facts:
     data_fault: str | None = None  # why the data can't be used; None if it can
 
 
-# Of a cloud that the kit can't deploy to yet: nothing is looked up, and the plan refuses it.
+# Of a cloud that the kit can't deploy to yet: it is planned and priced without a look.
 UNSEEN = Facts(cores=1, data_files=0, data_bytes=0)

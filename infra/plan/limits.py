@@ -7,6 +7,7 @@ GATEWAY_PORT = 8080
 # A balancer on all addresses of the machine would meet the stack's own processes on these.
 PORTS_USED = (REPLICA_PORT, GATEWAY_PORT)
 STOP_MARGIN_S = 2 * CHILD_STOP_S
+DRAIN_S_MAX = 3600.0  # ALB, Cloud Load Balancing and Application Gateway wait no longer
 
 assert len(set(PORTS_USED)) == len(PORTS_USED)
 assert DRAIN_NOTICE_S > READY_CHECK_S * READY_CHECKS_DOWN, "the balancer must see it leave first"

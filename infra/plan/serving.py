@@ -4,21 +4,21 @@ from collections.abc import Iterator
 
 from infra.plan.facts import Facts
 from infra.plan.fault import Fault
-from infra.plan.limits import GATEWAY_PORT, REPLICA_PORT
+from infra.plan.limits import DRAIN_S_MAX, GATEWAY_PORT, REPLICA_PORT
 from infra.plan.settings import at
-from infra.plan.spec import ServingSpec, TrainingSpec
+from infra.plan.spec import CloudName, ServingSpec, TrainingSpec
 from runtime.node_spec import GatewaySpec, ServeSpec
 
 
-def serve_spec(spec: ServingSpec, training: TrainingSpec, facts: Facts) -> ServeSpec:
-    """What a replica is told. More threads than cores slow every replica down, so they share."""
+def serve_spec(spec: ServingSpec, training: TrainingSpec, cores: int) -> ServeSpec:
+    """What a replica is told, that has so many cores: more threads would slow it down."""
     return ServeSpec(
         model_name=training.model_name,
         max_tokens=spec.max_tokens,
         slots=spec.slots,
         queue=spec.queue,
         drain_s=spec.drain_s,
-        threads=spec.threads or max(1, facts.cores // spec.replicas),
+        threads=spec.threads or cores,
         port=REPLICA_PORT,
     )
 
@@ -34,8 +34,16 @@ def gateway_spec(spec: ServingSpec) -> GatewaySpec:
     )
 
 
-def serving_faults(spec: ServingSpec, training: TrainingSpec) -> Iterator[Fault]:
-    """Settings that conflict with each other."""
+def serving_faults(spec: ServingSpec, training: TrainingSpec, cloud: CloudName) -> Iterator[Fault]:
+    """Settings that conflict with each other or with the place."""
+    if cloud != "local" and spec.drain_s > DRAIN_S_MAX:
+        yield Fault(
+            at=at("serving.drain_s"),
+            beside=(at("cluster.cloud"),),
+            found=f"{spec.drain_s:g}, longer than a balancer of {cloud} waits",
+            allowed=f"at most {DRAIN_S_MAX:g}",
+            do="lower it",
+        )
     context = training.model.context
     if spec.max_tokens >= context:
         yield Fault(

@@ -1,8 +1,9 @@
 """What may stand at each path of a stack file, in words: for messages and the reference page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
@@ -27,6 +28,12 @@ class Setting:
 def at(path: str) -> str:
     """How a message names a setting."""
     return f"{NAMESPACE}:{path}"
+
+
+def instead(written: str, known: Iterable[str]) -> str:
+    """What to do about a word that means nothing."""
+    close = get_close_matches(written, list(known), n=1)
+    return f"write {close[0]}" if close else "choose one of these"
 
 
 def settings(model: type[BaseModel] = StackSpec, above: str = "") -> Iterator[Setting]:
@@ -112,7 +119,7 @@ def _choices(annotation: object) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(str(choice) for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
-        return f"a list of {_choices(get_args(annotation)[0])}"
+        return f"a list of {_choices(get_args(annotation)[0]) or 'texts'}"
     return ""
 
 

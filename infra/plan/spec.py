@@ -15,6 +15,8 @@ from runtime.node_spec import Device, ModelSpec, Schedule
 CloudName = Literal["local", "aws", "gcp", "azure"]
 CLOUDS_KNOWN: tuple[CloudName, ...] = get_args(CloudName)
 StoreRole = Literal["bundle", "data", "checkpoints", "models", "control"]
+Capacity = Literal["on_demand", "spot", "mixed", "reservation"]
+Egress = Literal["nat", "private"]
 SEED_MAX = (1 << 32) - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 DATA: tuple[StoreRole, ...] = ("data", "checkpoints", "models")  # what `retain_data: true` means
@@ -43,12 +45,83 @@ class ClusterSpec(Part):
     """Where the stack stands."""
 
     cloud: CloudName = Field(
-        default="local", description="`local` is this machine; the others can't be deployed to yet."
+        default="local",
+        description="`local` is this machine; the others can be planned and priced, but not "
+        "deployed to yet.",
+    )
+    region: str | None = Field(
+        default=None,
+        description="Region of a rented cloud, as the cloud writes it, for example us-east-1.",
+    )
+    zones: tuple[str, ...] = Field(
+        default=(),
+        description="Zones in that region: training stands in the first one, replicas and "
+        "gateways in all.",
+    )
+    egress: Egress = Field(
+        default="nat",
+        description="How nodes of a rented cloud, which have no public address, reach what is "
+        "outside: through address translation, or by private links to the cloud's own services.",
     )
     retain_data: StoreRoles = Field(
         default=(),
         description="Stores that `destroy` keeps, for example [models]; "
         f"`true` is short for [{', '.join(DATA)}].",
+    )
+
+
+class PoolSpec(Part):
+    """The machines of one pool, on a rented cloud."""
+
+    machines: tuple[str, ...] = Field(
+        default=(),
+        description="Machine types, the best first; the others are taken where it has no capacity. "
+        "All known ones with their prices: `infra/plan/prices`.",
+    )
+    capacity: Capacity = Field(
+        default="on_demand",
+        description="How they are rented; `mixed` is one on demand and the rest spot.",
+    )
+    reservation: str | None = Field(
+        default=None, description="Id of the reservation that they are taken from."
+    )
+    fabric: bool = Field(
+        default=False,
+        description="Whether nodes meet over the machine's own network for collectives: EFA, "
+        "InfiniBand or RDMA.",
+    )
+    disk_gib: int = Field(
+        default=60, ge=30, le=16384, description="System disk of each node, GiB, encrypted."
+    )
+
+
+class PoolsSpec(Part):
+    """What the nodes are made of, on a rented cloud; their numbers stand elsewhere."""
+
+    training: PoolSpec = Field(default_factory=PoolSpec, description="Nodes that train.")
+    replica: PoolSpec = Field(default_factory=PoolSpec, description="Nodes that answer.")
+    gateway: PoolSpec = Field(
+        default_factory=PoolSpec, description="Nodes that take client requests; no GPU needed."
+    )
+
+
+class BudgetSpec(Part):
+    """What the stack may cost. List prices, without taxes and discounts."""
+
+    max_usd_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="A stack that would cost more at any time, training included, is refused.",
+    )
+    max_usd_per_run: float | None = Field(
+        default=None, gt=0, description="A stack whose longest run would cost more is refused."
+    )
+    run_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=31 * 24,
+        description="Longest time that training nodes of a rented cloud may stand for one run; "
+        "prices of a run are for so long.",
     )
 
 
@@ -173,3 +246,5 @@ class StackSpec(Part):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     serving: ServingSpec = Field(default_factory=ServingSpec)
     access: AccessSpec = Field(default_factory=AccessSpec)
+    pools: PoolsSpec = Field(default_factory=PoolsSpec)
+    budget: BudgetSpec = Field(default_factory=BudgetSpec)

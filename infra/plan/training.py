@@ -12,15 +12,15 @@ STDLIB = "python-stdlib"
 SEQUENCES_MIN = 2  # one to train on, one to hold out
 
 
-def train_spec(spec: TrainingSpec, facts: Facts) -> TrainSpec:
-    """What a training node is told."""
+def train_spec(spec: TrainingSpec, facts: Facts, cores: int) -> TrainSpec:
+    """What a training node is told, that has so many cores to itself."""
     known = spec.model_dump(exclude={"data", "threads_per_worker", "schedule", "model"})
     return TrainSpec(
         **known,
         data=_data(spec, facts),
         model=spec.model,
         schedule=spec.schedule,
-        threads_per_worker=spec.threads_per_worker or max(1, facts.cores // spec.nodes),
+        threads_per_worker=spec.threads_per_worker or cores,
     )
 
 

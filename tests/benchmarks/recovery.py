@@ -23,6 +23,7 @@ from tests.benchmarks.rival_pools import DEFAULT, SHORT, RivalPool
 from tests.benchmarks.training_pool import (
     NODES,
     Harm,
+    Line,
     Place,
     Pool,
     default_spec,
@@ -39,6 +40,7 @@ FREEZES = 1
 RIVAL_ROUND = 2  # between ours: theirs take far longer
 RIVAL_KILLS = 5
 OVERHEAD_S = 0.5
+SLOW_S = 2.0  # the nodes' words are shown
 BEST_RIVAL_SHARE = 0.2  # of the best rival's time
 PLACES: dict[str, Callable[[], AbstractContextManager[Place]]] = {
     "folder": folder_place,
@@ -112,7 +114,20 @@ def one_round(
     pool.rest()
     records, steps, lines = pool.records(), pool.steps(), pool.lines()
     seen = [Seen(kind, loss(harm, records, steps, lines), pids) for kind, harm, pids in harms]
+    for one in seen:
+        tell_slow(one, lines)
     return seen, list(joins(records, steps, lines))
+
+
+def tell_slow(seen: Seen, lines: Sequence[Line]) -> None:
+    """What the nodes said while a kill took far too long."""
+    change = seen.change
+    if seen.kind == "frozen node" or change.overhead_s < SLOW_S:
+        return
+    print(f"{seen.kind}, epoch {change.before}: {change.overhead_s:.1f} s beyond a normal step")
+    for line in lines:
+        if change.began_s - 1 < line.at_s < change.began_s + change.gap_s:
+            print(f"{line.at_s - change.began_s:8.3f} {line.node} {line.text}")
 
 
 def frozen(pool: Pool, index: int) -> Harm:

@@ -194,8 +194,9 @@ class Pool(Rig):
 
 def default_spec(nodes: int = NODES) -> TrainSpec:
     """The default stack's training on so many nodes, without an end."""
-    facts = Facts(cores=len(os.sched_getaffinity(0)), data_files=0, data_bytes=0)
-    spec = train_spec(TrainingSpec(nodes=nodes), facts)
+    cores = len(os.sched_getaffinity(0))
+    facts = Facts(cores=cores, data_files=0, data_bytes=0)
+    spec = train_spec(TrainingSpec(nodes=nodes), facts, max(1, cores // nodes))
     return spec.model_copy(update={"steps": 1_000_000, "join_s": START_S})
 
 

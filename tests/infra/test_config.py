@@ -101,7 +101,7 @@ def test_whatever_is_written_gives_a_spec_and_faults_but_no_accident(
         (
             {"atoll:trainning": {}},
             "atoll:trainning: found a key of no meaning; allowed cluster, training, serving, "
-            "access; write training.",
+            "access, pools, budget; write training.",
         ),
         (
             {"atoll:cluster": {"cloud": "moon"}},
@@ -110,8 +110,8 @@ def test_whatever_is_written_gives_a_spec_and_faults_but_no_accident(
         ),
         (
             {"atoll:cluster": {"aws": {"region": "x"}}},
-            "atoll:cluster.aws: found a key of no meaning; allowed cloud, retain_data; "
-            "remove it: no cloud has settings of its own yet.",
+            "atoll:cluster.aws: found a key of no meaning; allowed cloud, region, zones, egress, "
+            "retain_data; remove it: no cloud has settings of its own yet.",
         ),
         (
             {"atoll:training": {"schedule": {"hour": 3, "minute": 5, "zone": "Mars/Base"}}},

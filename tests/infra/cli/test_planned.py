@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.cli.planned import planned
+from infra.cli.planned import planned, print_plan
+from infra.cli.screen import Screen
 from runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -81,3 +82,28 @@ def test_a_missing_stack_file_names_those_that_there_are(tmp_path: Path) -> None
 
     with pytest.raises(Refused, match="allowed local"):
         planned("nowhere", tmp_path)
+
+
+RENTED = """config:
+  atoll:cluster: {cloud: aws, region: us-east-1, zones: [us-east-1a, us-east-1b]}
+  atoll:pools:
+    training: {machines: [g6.xlarge, g5.xlarge], capacity: spot}
+    replica: {machines: [c7i.xlarge]}
+    gateway: {machines: [t3.large]}
+"""
+
+
+def test_a_rented_stack_is_priced_by_part_for_people_and_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, RENTED)
+
+    shape = planned("local", tmp_path)
+    print_plan(shape, Screen())
+
+    told = capsys.readouterr().out
+    assert {cost.part for cost in shape.costs} >= {"training nodes", "balancer", "stores"}
+    assert "2 x g6.xlarge or g5.xlarge, spot" in told
+    assert f"{shape.price_per_hour_usd:.2f} USD per hour: list prices of 20" in told
+    assert f"{shape.price_per_run_usd:.2f} USD for a run" in told
+    assert "advice: atoll:pools.training.machines: 1 x L4 are paid for" in told
