@@ -183,9 +183,13 @@ class Ddp:
         with self._closing:
             self._is_closed = True
             self._is_over.set()
-            if self._group is not None:
-                end = self._group.abort if self._is_gpu else self._group.shutdown
-                end()
+            if self._group is not None and self._is_gpu:
+                self._group.abort()
+            elif self._group is not None:
+                # Gloo would wait for what is under way, up to its deadline: for peers that do, too.
+                if any(not work.is_completed() for work in self._works):
+                    cut(self._mine)
+                self._group.shutdown()
         # The first member's store listens for as long as anybody holds it, and the group does too.
         self._works = []
         self._group = self._store = None

@@ -27,6 +27,9 @@ class Work(Protocol):
     def wait(self) -> bool:
         """Until it is done; raises RuntimeError."""
 
+    def is_completed(self) -> bool:
+        """Whether it is done, well or not."""
+
 
 class Group(Protocol):
     """What we ask of ProcessGroupGloo and ProcessGroupNCCL; torch's stubs leave it out."""

@@ -209,6 +209,27 @@ def test_a_step_that_was_broken_off_leaves_no_trace_after_close(
         torch.testing.assert_close(member, gradients_of_one(seed, inputs))
 
 
+def test_who_closes_does_not_wait_for_what_is_under_way(
+    group: Group, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ddp, "BUCKET_BYTES", 1)
+    together, has_closed = threading.Barrier(3), threading.Event()
+
+    def work(rank: int) -> bool:
+        model = build_model(seed)
+        strategy = group.join(model, rank, 3, collective_s=LONG_S)
+        together.wait()  # threads of one process: what is cut while another joins may be its
+        if rank != 0:
+            return has_closed.wait(NOTICE_S)  # silent: it neither takes part nor leaves
+        strategy.begin()
+        strategy.backward(model(build_inputs(seed, 1)).sum(), is_last=True)
+        strategy.close()
+        has_closed.set()
+        return True
+
+    assert at_once(3, work) == [True] * 3
+
+
 def test_a_closed_group_gives_its_port_back_while_somebody_still_holds_it(group: Group) -> None:
     def work(rank: int) -> Strategy:
         strategy = group.join(nn.Linear(1, 1), rank, 2)
