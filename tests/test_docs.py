@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from infra.cli.main import app
 from infra.config import read_spec
+from infra.plan.facts import UNSEEN
 from infra.plan.fault import Fault
+from infra.plan.machines import RENTED
+from infra.plan.plan import plan_faults
 from tests.benchmarks import page as figures
 from tests.conftest import ROOT
 
@@ -62,15 +65,21 @@ def test_commands_are_those_that_there_are() -> None:
     assert len(found) > 10
 
 
-def test_settings_in_the_pages_are_settings() -> None:
+def test_settings_in_the_pages_are_settings_and_whole_stacks_are_planned() -> None:
     faults: list[Fault] = []
+    rented = 0
     for path in WRITTEN:
         for block in blocks(path, "yaml"):
             read = yaml.safe_load(block)
             config = read.get("config") or {"atoll:training": read}
-            faults += read_spec(config)[1]
+            spec, found = read_spec(config)
+            faults += found
+            if spec.cluster.cloud in RENTED:
+                faults += plan_faults(spec, UNSEEN)
+                rented += 1
 
     assert faults == []
+    assert rented > 0
 
 
 def test_the_page_of_figures_is_fresh() -> None:

@@ -17,6 +17,7 @@ LOG_GIB_NODE_DAY = 0.05  # a line per step and request, and the system's own
 RUNTIME_GIB = 4.0  # what a node with a GPU build of PyTorch fetches at its first start
 CHECKPOINTS_KEPT = 3  # the last two, and one being written
 VERSIONS_KEPT = 10  # of the model
+LEAST_TOLD_USD = 0.0001
 # Services of AWS that nodes ask: three of Session Manager, logs, metrics, pool size, secrets.
 PRIVATE_LINKS = 7
 
@@ -180,5 +181,11 @@ def _known(usd: float | None, what: str) -> float:
 
 def told(usd: tuple[float, float]) -> str:
     """A price or a range, as people read it: what costs little does not look like nothing."""
-    low, high = (f"{each:,.2f}" if each >= 1 else f"{each:.4f}" for each in usd)
+    low, high = map(_told, usd)
     return high if low == high else f"{low} to {high}"
+
+
+def _told(usd: float) -> str:
+    if 0 < usd < LEAST_TOLD_USD:
+        return f"under {LEAST_TOLD_USD}"
+    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"

@@ -139,4 +139,5 @@ def test_parameters_are_counted_as_pytorch_has_them(model: ModelSpec) -> None:
 def test_a_range_is_told_as_one_only_where_it_is_seen() -> None:
     assert told((1.0, 2.5)) == "1.00 to 2.50"
     assert told((1234.567, 1234.568)) == "1,234.57"
-    assert told((0.0004, 0.0004)) == "0.0004"
+    assert told((0.0004, 0.5)) == "0.0004 to 0.5000"
+    assert told((0.00001, 0.00001)) == "under 0.0001"
