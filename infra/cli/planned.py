@@ -37,7 +37,7 @@ def print_plan(shape: PlanShape, screen: Screen) -> None:
         [(s.role, "kept" if s.is_retained else "removed") for s in shape.stores],
     )
     address = shape.endpoint_address or "an address of the stack's own"
-    screen.line(f"endpoint port {shape.endpoint_port} on {address}")
+    screen.line(f"endpoint port {shape.endpoint_port} on {shape.endpoint_domain or address}")
     if shape.costs:
         screen.table(
             "price",
@@ -82,6 +82,7 @@ def _shape(stack: str, decided: Plan) -> PlanShape:
         stores=tuple(StoreShape(role=s.role, is_retained=s.is_retained) for s in decided.stores),
         pools=tuple(_pool(pool) for pool in decided.pools),
         endpoint_address=decided.balancer.address,
+        endpoint_domain=decided.balancer.access.domain,
         endpoint_port=decided.balancer.port,
         price_per_hour_usd=decided.price.usd_per_hour(is_training=False)[1],
         price_per_hour_training_usd=decided.price.usd_per_hour(is_training=True)[1],

@@ -220,6 +220,7 @@ class PlanShape(Shape):
     stores: tuple[StoreShape, ...] = Field(description="All stores.")
     pools: tuple[PoolShape, ...] = Field(description="All pools.")
     endpoint_address: str | None = Field(description="Null: an address of the stack's own.")
+    endpoint_domain: str | None = Field(description="Name that its certificate is for.")
     endpoint_port: int = Field(description="TCP port of the endpoint.")
     price_per_hour_usd: float = Field(description="Of all of it, at rest, at most.")
     price_per_hour_training_usd: float = Field(description="The same while a run goes on.")

@@ -1,32 +1,70 @@
 """Access spec → the balancer's part of the plan, and its faults."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from infra.plan.fault import Fault
 from infra.plan.limits import PORTS_USED
 from infra.plan.settings import at
-from infra.plan.spec import AccessSpec
+from infra.plan.spec import AccessSpec, CloudName
 
 ANY = "0.0.0.0"  # noqa: S104 compared with, not listened on
+EVERYBODY = IPv4Network("0.0.0.0/0")
+TLS_PORT, PLAIN_PORT = 443, 80  # of a rented balancer
+DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+CERTIFICATES: dict[CloudName, tuple[re.Pattern[str], str]] = {
+    "aws": (re.compile(r"arn:aws[a-z-]*:acm:[\w-]+:\d{12}:certificate/[\w-]+"), "an ACM ARN"),
+    "gcp": (
+        re.compile(r"projects/[\w.:-]+/locations/[\w-]+/certificates/[\w-]+"),
+        "projects/…/locations/…/certificates/…",
+    ),
+    "azure": (
+        re.compile(r"https://[\w-]+\.vault\.azure\.net/secrets/[\w-]+(/\w+)?"),
+        "https://….vault.azure.net/secrets/…",
+    ),
+}
+RENTED_ONLY = ("tls", "domain", "certificate", "allowed_ranges")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BalancerPlan:
-    """Where the balancer listens."""
+    """Where the balancer listens, and to whom."""
 
     port: int
     address: str | None  # None: an address of the stack's own
+    access: AccessSpec
 
 
-def balancer_plan(spec: AccessSpec) -> BalancerPlan:
+def balancer_plan(spec: AccessSpec, cloud: CloudName) -> BalancerPlan:
     """The one endpoint."""
-    return BalancerPlan(port=spec.port, address=spec.address)
+    rented_port = PLAIN_PORT if spec.tls == "none" else TLS_PORT
+    port = spec.port if cloud == "local" else rented_port
+    return BalancerPlan(port=port, address=spec.address, access=spec)
 
 
-def network_faults(spec: AccessSpec) -> Iterator[Fault]:
-    """An address that is none, and a port that the stack itself needs there."""
+def network_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:
+    """An endpoint that can't be had there, or that would be open to the wrong people."""
+    if cloud == "local":
+        yield from _own_machine_faults(spec)
+    else:
+        yield from _address_faults(spec, cloud)
+        yield from _tls_faults(spec, cloud)
+        yield from _range_faults(spec)
+
+
+def _own_machine_faults(spec: AccessSpec) -> Iterator[Fault]:
+    blank = AccessSpec()
+    for name in RENTED_ONLY:
+        if getattr(spec, name) != getattr(blank, name):
+            yield Fault(
+                at=at(f"access.{name}"),
+                beside=(at("cluster.cloud"),),
+                found="a setting of rented clouds on this machine",
+                allowed="nothing",
+                do="remove it, or name a rented cloud",
+            )
     if spec.address is not None and not _is_address(spec.address):
         yield Fault(
             at=at("access.address"),
@@ -45,9 +83,87 @@ def network_faults(spec: AccessSpec) -> Iterator[Fault]:
         )
 
 
+def _address_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:
+    blank = AccessSpec()
+    for name in ("address", "port"):
+        if getattr(spec, name) != getattr(blank, name):
+            yield Fault(
+                at=at(f"access.{name}"),
+                beside=(at("cluster.cloud"),),
+                found=f"{getattr(spec, name)} on {cloud}, whose balancer has its own",
+                allowed="nothing",
+                do="remove it",
+            )
+
+
+def _tls_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:
+    needs = {"none": None, "managed": "domain", "provided": "certificate"}[spec.tls]
+    for name in ("domain", "certificate"):
+        value = getattr(spec, name)
+        if (value is not None) != (name == needs):
+            yield Fault(
+                at=at(f"access.{name}"),
+                beside=(at("access.tls"),),
+                found=f"{value or 'nothing'} with tls {spec.tls}",
+                allowed=f"a {name}" if name == needs else "nothing",
+                do="add it" if name == needs else "remove it",
+            )
+    if spec.tls == "managed" and cloud == "azure":
+        yield Fault(
+            at=at("access.tls"),
+            beside=(at("cluster.cloud"),),
+            found="managed on azure, whose balancer can't make a certificate",
+            allowed="provided, none",
+            do="put a certificate into a Key Vault and name it",
+        )
+    if spec.domain is not None and not DOMAIN.fullmatch(spec.domain):
+        yield Fault(
+            at=at("access.domain"),
+            found=repr(spec.domain),
+            allowed="a name such as models.example.org",
+            do="correct it",
+        )
+    form, example = CERTIFICATES[cloud]
+    if spec.certificate is not None and not form.fullmatch(spec.certificate):
+        yield Fault(
+            at=at("access.certificate"),
+            beside=(at("cluster.cloud"),),
+            found=repr(spec.certificate),
+            allowed=example,
+            do="correct it",
+        )
+
+
+def _range_faults(spec: AccessSpec) -> Iterator[Fault]:
+    where = at("access.allowed_ranges")
+    wrong = [text for text in spec.allowed_ranges if _network(text) is None]
+    if wrong or not spec.allowed_ranges:
+        yield Fault(
+            at=where,
+            found=", ".join(wrong) or "none, so that nobody could connect",
+            allowed="IPv4 ranges such as 203.0.113.0/24, or 0.0.0.0/0 for everybody",
+            do="correct them" if wrong else "add those of your clients",
+        )
+    elif spec.tls == "none" and any(_network(text) == EVERYBODY for text in spec.allowed_ranges):
+        yield Fault(
+            at=where,
+            beside=(at("access.tls"),),
+            found="everybody without TLS, so that keys and texts could be read on the way",
+            allowed="everybody with tls managed or provided",
+            do="set access.tls, or narrow the ranges",
+        )
+
+
 def _is_address(text: str) -> bool:
     try:
         IPv4Address(text)
     except AddressValueError:
         return False
     return True
+
+
+def _network(text: str) -> IPv4Network | None:
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        return None

@@ -60,7 +60,7 @@ def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
         model_name=spec.training.model_name,
         stores=store_plans(spec.cluster),
         pools=_pools(spec, facts),
-        balancer=balancer_plan(spec.access),
+        balancer=balancer_plan(spec.access, spec.cluster.cloud),
         price=price(spec),
         advice=tuple(_advice(spec, facts)),
     )
@@ -74,7 +74,7 @@ def plan_faults(spec: StackSpec, facts: Facts) -> list[Fault]:
         *device_faults(spec.training, spec.cluster.cloud),
         *schedule_faults(spec.training.schedule, spec.cluster.cloud),
         *serving_faults(spec.serving, spec.training, spec.cluster.cloud),
-        *network_faults(spec.access),
+        *network_faults(spec.access, spec.cluster.cloud),
     ]
 
 

@@ -73,7 +73,8 @@ def _known(spec: StackSpec) -> Mapping[str, Machine]:
 
 def _machine_faults(spec: StackSpec, role: Role, known: Mapping[str, Machine]) -> Iterator[Fault]:
     wanted, path = pool(spec, role), f"pools.{role}.machines"
-    prices = price_table(spec.cluster.cloud).regions[spec.cluster.region or ""].machines
+    assert spec.cluster.region is not None, "refused before"
+    prices = price_table(spec.cluster.cloud).regions[spec.cluster.region].machines
     for name in wanted.machines or ("",):
         if name not in known:
             yield Fault(

@@ -17,6 +17,7 @@ CLOUDS_KNOWN: tuple[CloudName, ...] = get_args(CloudName)
 StoreRole = Literal["bundle", "data", "checkpoints", "models", "control"]
 Capacity = Literal["on_demand", "spot", "mixed", "reservation"]
 Egress = Literal["nat", "private"]
+Tls = Literal["none", "managed", "provided"]
 SEED_MAX = (1 << 32) - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 DATA: tuple[StoreRole, ...] = ("data", "checkpoints", "models")  # what `retain_data: true` means
@@ -234,9 +235,35 @@ class AccessSpec(Part):
     """Where clients connect."""
 
     address: str | None = Field(
-        default=None, description="IPv4 address; left out, one of the stack's own in 127.0.0.0/8."
+        default=None,
+        description="IPv4 address of this machine; left out, one of the stack's own in "
+        "127.0.0.0/8. A rented balancer has its own.",
     )
-    port: int = Field(default=8080, ge=1, le=65535, description="TCP port of the endpoint.")
+    port: int = Field(
+        default=8080,
+        ge=1,
+        le=65535,
+        description="TCP port of the endpoint on this machine; a rented balancer has 443 with TLS, "
+        "80 without.",
+    )
+    tls: Tls = Field(
+        default="none",
+        description="Of a rented balancer: a certificate that the cloud makes for `domain`, your "
+        "own `certificate`, or none.",
+    )
+    domain: str | None = Field(
+        default=None, description="Name that clients connect to, with `tls: managed`."
+    )
+    certificate: str | None = Field(
+        default=None,
+        description="The certificate's id in your cloud, with `tls: provided`: an ACM ARN, a "
+        "Certificate Manager name, or the id of a Key Vault secret.",
+    )
+    allowed_ranges: tuple[str, ...] = Field(
+        default=(),
+        description="Who may connect to a rented balancer, as address ranges, for example "
+        "[203.0.113.0/24]; 0.0.0.0/0 is everybody, with TLS only.",
+    )
 
 
 class StackSpec(Part):

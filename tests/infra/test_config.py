@@ -128,7 +128,8 @@ def test_whatever_is_written_gives_a_spec_and_faults_but_no_accident(
         ),
         (
             {"atoll:access": []},
-            "atoll:access: found []; allowed keys of address, port; correct or remove it.",
+            "atoll:access: found []; allowed keys of address, port, tls, domain, certificate, "
+            "allowed_ranges; correct or remove it.",
         ),
         (
             {"atoll:training": {"learning_rate": float("inf")}},

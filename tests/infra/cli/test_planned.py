@@ -90,6 +90,7 @@ RENTED = """config:
     training: {machines: [g6.xlarge, g5.xlarge], capacity: spot}
     replica: {machines: [c7i.xlarge]}
     gateway: {machines: [t3.large]}
+  atoll:access: {tls: managed, domain: models.example.org, allowed_ranges: [0.0.0.0/0]}
 """
 
 

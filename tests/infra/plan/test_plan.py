@@ -90,7 +90,6 @@ def test_nodes_are_told_the_data_as_they_will_find_it() -> None:
 @pytest.mark.parametrize(
     ("config", "at", "found", "allowed", "do"),
     [
-        ({"cluster": {"cloud": "aws"}}, "cluster.region", "nothing", "us-east-1", "choose"),
         (
             {"training": {"nodes": 2, "min_nodes": 3}},
             "training.min_nodes",
@@ -210,6 +209,7 @@ def test_all_faults_of_the_file_and_of_the_place_come_in_one_message() -> None:
 
     assert sorted(fault.at.removeprefix("atoll:") for fault in faults) == [
         "access.address",
+        "access.allowed_ranges",
         "cluster.gcp",
         "cluster.region",
         "serving.max_tokens",
@@ -220,7 +220,7 @@ def test_all_faults_of_the_file_and_of_the_place_come_in_one_message() -> None:
         "training.warmup_steps",
     ]
     message = str(Faults(faults))
-    assert message.startswith("the stack file has 9 faults; nothing was changed:")
+    assert message.startswith("the stack file has 10 faults; nothing was changed:")
     assert all(str(fault) in message for fault in faults)
 
 
@@ -237,9 +237,9 @@ def test_a_conflict_with_a_part_that_is_itself_at_fault_is_not_invented() -> Non
 
 
 def test_a_cloud_that_cannot_be_looked_at_has_no_faults_of_the_place() -> None:
-    (fault,) = refused({"cluster": {"cloud": "azure"}}, UNSEEN)
+    faults = refused({"cluster": {"cloud": "azure"}}, UNSEEN)
 
-    assert fault.at == "atoll:cluster.region"
+    assert [fault.at for fault in faults] == ["atoll:cluster.region", "atoll:access.allowed_ranges"]
 
 
 def test_nodes_of_one_machine_may_not_share_its_gpu() -> None:

@@ -32,7 +32,8 @@ def pools(cloud: str, **training: object) -> dict[str, object]:
 def file(cluster: Mapping[str, object], **parts: object) -> dict[str, object]:
     """A stack file that can be planned, with these parts instead."""
     cloud = str(cluster["cloud"])
-    return {"cluster": cluster, "pools": pools(cloud)} | parts
+    access = {"allowed_ranges": ["203.0.113.0/24"]}
+    return {"cluster": cluster, "pools": pools(cloud), "access": access} | parts
 
 
 def planned(config: Mapping[str, object]) -> Plan:
