@@ -207,6 +207,7 @@ def figures_of(
         values = [one.change.overhead_s for one in killed if one.kind == kind]
         title = f"{name}: kill -9 of {kind} → next step, beyond a normal one"
         yield figure(title, "s", values, Goal(below=OVERHEAD_S), theirs)
+    yield figure(f"{name}: the longest of all kills", "s", [max(ours)], Goal(below=OVERHEAD_S))
     if theirs:
         best = min(one.value for one in theirs)
         title = f"{name}: that of all kills, by the best rival's"
