@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from infra.plan.spec import CloudName
+from infra.plan.spec import CloudName, Part
 
 Architecture = Literal["x86_64", "arm64"]
 Fabric = Literal["none", "efa", "tcpx", "tcpxo", "rdma", "infiniband"]
@@ -21,13 +21,7 @@ RENTED: tuple[CloudName, ...] = ("aws", "gcp", "azure")
 FOLDER = Path(__file__).parent
 
 
-class Row(BaseModel):
-    """Frozen, and refuses what it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Machine(Row):
+class Machine(Part):
     """Hardware of one machine type."""
 
     cpus: int = Field(gt=0, description="Virtual CPUs.")
@@ -47,14 +41,14 @@ class Machine(Row):
     )
 
 
-class MachinePrice(Row):
+class MachinePrice(Part):
     """US dollars per hour, Linux, no commitment."""
 
     on_demand: float | None = Field(default=None, gt=0)
     spot: tuple[float, float] | None = Field(default=None, description="Lowest, highest zone.")
 
 
-class RegionPrices(Row):
+class RegionPrices(Part):
     """List prices of one region, in US dollars; None is not known, never free."""
 
     machines: Mapping[str, MachinePrice]
@@ -71,14 +65,14 @@ class RegionPrices(Row):
     egress_gib: float | None = Field(default=None, description="To the internet, first tier.")
 
 
-class MachineTable(Row):
+class MachineTable(Part):
     """`machines/<cloud>.yaml`."""
 
     source: str
     machines: Mapping[str, Machine]
 
 
-class PriceTable(Row):
+class PriceTable(Part):
     """`prices/<cloud>.yaml`."""
 
     date: date
@@ -86,7 +80,7 @@ class PriceTable(Row):
     regions: Mapping[str, RegionPrices]
 
 
-TableT = TypeVar("TableT", bound=Row)
+TableT = TypeVar("TableT", bound=Part)
 
 
 @cache

@@ -9,12 +9,13 @@ from typing import Literal
 
 from infra.plan.machines import RegionPrices, price_table
 from infra.plan.names import Role
+from infra.plan.pools import pool
 from infra.plan.sizes import state_gib, weights_gib
 from infra.plan.spec import PoolSpec, StackSpec
 
 HOURS_A_MONTH = 730
 LOG_GIB_NODE_DAY = 0.05  # a line per step and request, and the system's own
-RUNTIME_GIB = 4.0  # what a node with a GPU build of PyTorch fetches at its first start
+PACKAGES_GIB = 4.0  # what a node with a GPU build of PyTorch fetches at its first start
 CHECKPOINTS_KEPT = 3  # the last two, and one being written
 VERSIONS_KEPT = 10  # of the model
 LEAST_TOLD_USD = 0.0001
@@ -79,22 +80,22 @@ def price(spec: StackSpec) -> Price:
     )
 
 
-def node_usd(pool: PoolSpec, prices: RegionPrices, count: int) -> tuple[float, float]:
+def node_usd(wanted: PoolSpec, prices: RegionPrices, count: int) -> tuple[float, float]:
     """Lowest and highest price of a pool's nodes per hour, whichever of its machines they are."""
-    options = [_machine_usd(pool, prices, name, count) for name in pool.machines]
+    options = [_machine_usd(wanted, prices, name, count) for name in wanted.machines]
     return min(low for low, _ in options), max(high for _, high in options)
 
 
 def _machine_usd(
-    pool: PoolSpec, prices: RegionPrices, name: str, count: int
+    wanted: PoolSpec, prices: RegionPrices, name: str, count: int
 ) -> tuple[float, float]:
     known = prices.machines[name]
     on_demand, spot = known.on_demand, known.spot
-    if pool.capacity != "spot" and on_demand is None:
+    if wanted.capacity != "spot" and on_demand is None:
         raise Unpriced(f"{name} on demand")
-    if pool.capacity in ("spot", "mixed") and spot is None:
+    if wanted.capacity in ("spot", "mixed") and spot is None:
         raise Unpriced(f"{name} as spot")
-    of_spot = {"spot": count, "mixed": count - 1}.get(pool.capacity, 0)
+    of_spot = {"spot": count, "mixed": count - 1}.get(wanted.capacity, 0)
     fixed = (count - of_spot) * (on_demand or 0.0)
     low, high = spot or (0.0, 0.0)
     return fixed + of_spot * low, fixed + of_spot * high
@@ -108,26 +109,26 @@ def _costs(spec: StackSpec, prices: RegionPrices) -> Iterator[Cost]:
     yield from _pool(spec, prices, "training", spec.training.nodes, "run hour")
     nodes = spec.training.nodes
     if spec.cluster.egress == "nat":
-        usd = nodes * RUNTIME_GIB * _known(prices.nat_gib, "address translation per GiB")
-        what = f"{nodes} x {RUNTIME_GIB:g} GiB of packages at the start of a run"
+        usd = nodes * PACKAGES_GIB * _known(prices.nat_gib, "address translation per GiB")
+        what = f"{nodes} x {PACKAGES_GIB:g} GiB of packages at the start of a run"
         yield _cost("training downloads", what, usd, "run")
 
 
 def _pool(
     spec: StackSpec, prices: RegionPrices, role: Role, count: int, per: Per
 ) -> Iterator[Cost]:
-    pool: PoolSpec = getattr(spec.pools, role)
-    low, high = node_usd(pool, prices, count)
-    capacity = pool.capacity.replace("_", " ")
+    wanted = pool(spec, role)
+    low, high = node_usd(wanted, prices, count)
+    capacity = wanted.capacity.replace("_", " ")
     yield Cost(
         part=f"{role} nodes",
-        what=f"{count} x {' or '.join(pool.machines)}, {capacity}",
+        what=f"{count} x {' or '.join(wanted.machines)}, {capacity}",
         low_usd=low,
         high_usd=high,
         per=per,
     )
-    usd = count * pool.disk_gib * _known(prices.disk_gib_month, "disks") / HOURS_A_MONTH
-    yield _cost(f"{role} disks", f"{count} x {pool.disk_gib} GiB", usd, per)
+    usd = count * wanted.disk_gib * _known(prices.disk_gib_month, "disks") / HOURS_A_MONTH
+    yield _cost(f"{role} disks", f"{count} x {wanted.disk_gib} GiB", usd, per)
 
 
 def _network(spec: StackSpec, prices: RegionPrices) -> Iterator[Cost]:

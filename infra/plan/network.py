@@ -7,6 +7,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from infra.plan.fault import Fault
 from infra.plan.limits import PORTS_USED
+from infra.plan.region import misplaced, own_machine_faults
 from infra.plan.settings import at
 from infra.plan.spec import AccessSpec, CloudName
 
@@ -49,22 +50,14 @@ def network_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:
     if cloud == "local":
         yield from _own_machine_faults(spec)
     else:
-        yield from _address_faults(spec, cloud)
+        found = f"{{}} on {cloud}, whose balancer has its own"
+        yield from misplaced(spec, "access", ("address", "port"), found, "remove it")
         yield from _tls_faults(spec, cloud)
         yield from _range_faults(spec)
 
 
 def _own_machine_faults(spec: AccessSpec) -> Iterator[Fault]:
-    blank = AccessSpec()
-    for name in RENTED_ONLY:
-        if getattr(spec, name) != getattr(blank, name):
-            yield Fault(
-                at=at(f"access.{name}"),
-                beside=(at("cluster.cloud"),),
-                found="a setting of rented clouds on this machine",
-                allowed="nothing",
-                do="remove it, or name a rented cloud",
-            )
+    yield from own_machine_faults(spec, "access", RENTED_ONLY)
     if spec.address is not None and not _is_address(spec.address):
         yield Fault(
             at=at("access.address"),
@@ -81,19 +74,6 @@ def _own_machine_faults(spec: AccessSpec) -> Iterator[Fault]:
             allowed=f"1 to 65535 except {taken}",
             do="choose another",
         )
-
-
-def _address_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:
-    blank = AccessSpec()
-    for name in ("address", "port"):
-        if getattr(spec, name) != getattr(blank, name):
-            yield Fault(
-                at=at(f"access.{name}"),
-                beside=(at("cluster.cloud"),),
-                found=f"{getattr(spec, name)} on {cloud}, whose balancer has its own",
-                allowed="nothing",
-                do="remove it",
-            )
 
 
 def _tls_faults(spec: AccessSpec, cloud: CloudName) -> Iterator[Fault]:

@@ -1,6 +1,6 @@
 """Where a stack stands → its faults: region, zones, egress; none of them on one's own machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from infra.plan.fault import Fault
 from infra.plan.machines import price_table
@@ -16,7 +16,8 @@ def region_faults(spec: StackSpec) -> Iterator[Fault]:
     """A place that there is not, or that can't hold a stack."""
     cluster = spec.cluster
     if cluster.cloud == "local":
-        yield from _own_machine_faults(spec)
+        yield from own_machine_faults(cluster, "cluster", RENTED_ONLY)
+        yield from own_machine_faults(spec.pools, "pools", type(spec.pools).model_fields)
         return
     if has_region(cluster):
         yield from _zone_faults(cluster)
@@ -44,21 +45,24 @@ def has_region(spec: ClusterSpec) -> bool:
     return spec.region in price_table(spec.cloud).regions
 
 
-def _own_machine_faults(spec: StackSpec) -> Iterator[Fault]:
-    blank = StackSpec()
-    parts: list[tuple[str, Part, Part, str]] = [
-        (name, spec.cluster, blank.cluster, "cluster") for name in RENTED_ONLY
-    ]
-    parts += [(name, spec.pools, blank.pools, "pools") for name in type(spec.pools).model_fields]
-    for name, part, default, above in parts:
-        if getattr(part, name) != getattr(default, name):
+def misplaced(part: Part, above: str, names: Iterable[str], found: str, do: str) -> Iterator[Fault]:
+    """Settings of a part that were made although they mean nothing on this cloud."""
+    blank = type(part)()
+    for name in names:
+        if getattr(part, name) != getattr(blank, name):
             yield Fault(
                 at=at(f"{above}.{name}"),
                 beside=(at("cluster.cloud"),),
-                found="a setting of rented clouds on this machine",
+                found=found.format(getattr(part, name)),
                 allowed="nothing",
-                do="remove it, or name a rented cloud",
+                do=do,
             )
+
+
+def own_machine_faults(part: Part, above: str, names: Iterable[str]) -> Iterator[Fault]:
+    """Settings of rented clouds where nothing is rented."""
+    found = "a setting of rented clouds on this machine"
+    yield from misplaced(part, above, names, found, "remove it, or name a rented cloud")
 
 
 def _zone_faults(spec: ClusterSpec) -> Iterator[Fault]:
