@@ -43,8 +43,8 @@ venv:
 
 # One resolution of everything first, so that the two locks agree wherever they meet.
 lock: venv ## resolve all dependencies anew and pin them with hashes
-	$(UV_LOCK) --no-annotate pyproject.toml --group dev runtime/requirements.in -o $(JOINT)
-	$(UV_LOCK) --generate-hashes pyproject.toml --group dev -c $(JOINT) -o requirements.lock
+	$(UV_LOCK) --no-annotate pyproject.toml --extra aws --group dev runtime/requirements.in -o $(JOINT)
+	$(UV_LOCK) --generate-hashes pyproject.toml --extra aws --group dev -c $(JOINT) -o requirements.lock
 	$(UV_LOCK) --generate-hashes runtime/requirements.in -c $(JOINT) -o runtime/requirements.lock
 	$(UV_LOCK) --generate-hashes infra/engine/build/go.in -o infra/engine/build/go.lock
 
