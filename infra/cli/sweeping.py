@@ -5,7 +5,8 @@ from pathlib import Path
 
 from infra.cli.screen import BAD, GOOD, Screen
 from infra.cli.shapes import ItemShape, SweepShape
-from infra.clouds.local.sweep import Item, SweepReport, clear, sweep
+from infra.clouds.leftovers import Item, SweepReport
+from infra.clouds.local.sweep import clear, sweep
 
 
 def look_for_rest(home: Path, stack: str, known_ids: Iterable[str] = ()) -> SweepReport:

@@ -13,7 +13,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from infra.checkout import MARKER, StackMarker, markers, stack_folder, write_marker
-from infra.clouds.local.sweep import SweepReport, sweep
+from infra.clouds.leftovers import SweepReport
+from infra.clouds.local.sweep import sweep
 from infra.provider.guard import refuse_live
 from infra.provider.kind import Context, Inputs, Kind
 from infra.provider.wire import Properties

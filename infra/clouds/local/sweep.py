@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.checkout import MARKER, markers, stack_folder
+from infra.clouds.leftovers import Item, SweepReport
 from infra.clouds.local.processes import (
     ProcessId,
     command,
@@ -30,21 +31,10 @@ FILES_MAX = 1000  # listed of one place; more say no more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
-    """One thing of a stack."""
+class Running(Item):
+    """A process of a stack."""
 
-    kind: str  # process, port, socket, folder, file, store
-    id: str
-    where: str
-    process: ProcessId | None = None  # the one that was found: its pid may be another's by now
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepReport:
-    """What is left, and what was kept on purpose."""
-
-    left: tuple[Item, ...]
-    kept: tuple[Item, ...]
+    process: ProcessId  # the one that was found: its pid may be another's by now
 
 
 def sweep(home: Path, stack: str, stack_id: str | None = None) -> SweepReport:
@@ -56,7 +46,7 @@ def sweep(home: Path, stack: str, stack_id: str | None = None) -> SweepReport:
         folder = stack_folder(home, one)
         processes = _processes(one, folder)
         left += [
-            Item(kind="process", id=str(pid), where=command(pid), process=process)
+            Running(kind="process", id=str(pid), where=command(pid), process=process)
             for pid, process in sorted(processes.items())
         ]
         left += _ports(one, processes)
@@ -74,7 +64,7 @@ def sweep(home: Path, stack: str, stack_id: str | None = None) -> SweepReport:
 def clear(report: SweepReport) -> None:
     """End and remove exactly what a sweep found."""
     for item in report.left:
-        if item.process is not None:
+        if isinstance(item, Running):
             end(item.process, CHILD_STOP_S)
     for item in report.left:
         path = Path(item.where)

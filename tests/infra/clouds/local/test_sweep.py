@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from infra.checkout import ROOT
 from infra.clouds.local.processes import is_alive
-from infra.clouds.local.sweep import SweepReport, clear, sweep
+from infra.clouds.leftovers import SweepReport
+from infra.clouds.local.sweep import Running, clear, sweep
 from infra.plan.names import local_subnet
 from infra.provider.store import StoreInputs, StoreKind
 from tests.infra.clouds.local.planted import (
@@ -221,7 +222,7 @@ def test_a_process_that_has_the_pid_of_one_that_was_found_is_spared(stack: Plant
     orphan(stack)
     report = swept(stack)
     [item] = report.left
-    assert item.process is not None
+    assert isinstance(item, Running)
     earlier = item.process.model_copy(update={"start_ticks": item.process.start_ticks - 1})
 
     clear(SweepReport(left=(replace(item, process=earlier),), kept=()))
