@@ -20,7 +20,9 @@ from runtime.objects.patience import Patience
 from runtime.objects.store import Store, folder_of
 
 if TYPE_CHECKING:  # not there when the program runs
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3CredentialProvider
+
+    CredentialProvider = S3CredentialProvider  # the only cloud yet whose tools keep them elsewhere
 
 NO_RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(0)}
 # Variables that allow an address without TLS. obstore knows two of them, but no longer looks once
@@ -35,6 +37,7 @@ def open_store(
     patience_s: float = STORE_PATIENCE_S,
     patience: Patience | None = None,  # instead of `patience_s`: with a clock and dice of its own
     options: Mapping[str, str] | None = None,
+    credentials: "CredentialProvider | None" = None,  # None: as the environment has them
     environ: Mapping[str, str] = os.environ,
 ) -> Store:
     """Open the store at `url`; a folder is made. Raises Refused, or Unavailable if it can't be.
@@ -64,7 +67,7 @@ def open_store(
             "timeout": limit,
             "connect_timeout": limit,
         }
-        return _backend(url, config, client, retries)
+        return _backend(url, config, client, retries, credentials)
 
     part_s = min(STORE_PART_S, patience.total_s)
     part_retries: RetryConfig = {
@@ -81,11 +84,21 @@ def open_store(
 
 
 def _backend(
-    url: str, config: dict[str, str], client: "ClientConfig", retries: "RetryConfig"
+    url: str,
+    config: dict[str, str],
+    client: "ClientConfig",
+    retries: "RetryConfig",
+    credentials: "CredentialProvider | None",
 ) -> ObjectStore:
     try:
         # The scheme decides which names count; obstore refuses those that it does not know.
         names = cast("S3Config", config)
-        return from_url(url, config=names, client_options=client, retry_config=retries)
+        return from_url(
+            url,
+            config=names,
+            client_options=client,
+            retry_config=retries,
+            credential_provider=credentials,
+        )
     except BaseError as fault:
         raise Refused(f"{url}: {told(fault)}") from fault

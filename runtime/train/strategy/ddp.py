@@ -8,7 +8,8 @@ while backward goes on.
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from contextlib import suppress
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from runtime.train.strategy.group import (
 )
 
 BUCKET_BYTES = 4 << 20
+IN_TURNS = timedelta(seconds=INTERRUPT_AGAIN_S)
 
 
 class Ddp:
@@ -117,7 +119,7 @@ class Ddp:
         while self._sent < len(self._buckets):
             self._send_next()
         for work in self._works:
-            guarded(work.wait)
+            self._await(work)
         total = room[: len(words)].to(words.device, words.dtype, copy=True)
         self._confirm()
         return total
@@ -125,7 +127,7 @@ class Ddp:
     def sum(self, values: Tensor) -> Tensor:
         """An all-reduce of its own; waits for the buckets before it."""
         total = values.to(self._place.device, copy=True)
-        guarded(lambda: self._reduce(total).wait())
+        self._await(self._reduce(total))
         total = total.to(values.device)
         self._confirm()
         return total
@@ -169,7 +171,7 @@ class Ddp:
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """One after the other."""
         for tensor in tensors:
-            guarded(partial(self._broadcast, tensor))
+            self._await(self._broadcast(tensor))
             if self.rank == 0:
                 self.bytes_sent += tensor.nbytes
         self._confirm()
@@ -185,14 +187,36 @@ class Ddp:
             self._is_over.set()
             if self._group is not None and self._is_gpu:
                 self._group.abort()
+            elif any(not work.is_completed() for work in self._works):
+                cut(self._mine)
+                self._leave_behind()
             elif self._group is not None:
-                # Gloo would wait for what is under way, up to its deadline: for peers that do, too.
-                if any(not work.is_completed() for work in self._works):
-                    cut(self._mine)
                 self._group.shutdown()
         # The first member's store listens for as long as anybody holds it, and the group does too.
         self._works = []
         self._group = self._store = None
+
+    def _leave_behind(self) -> None:
+        """Dropping a group waits for what it has under way, up to its deadline: not here."""
+        held: list[object] = [self._group, self._store, *self._works]
+        self._works, self._group, self._store = [], None, None  # the thread drops the last of each
+        threading.Thread(target=held.clear, name="left behind", daemon=True).start()
+
+    def _await(self, work: Work) -> None:
+        """Until it is done or the epoch is over; raises PeerLost.
+
+        In turns, since of some hundred collectives whose connections are shut down gloo leaves one
+        waiting for its deadline all the same.
+        """
+        if self._is_gpu:
+            guarded(work.wait)
+            return
+        while not work.is_completed():
+            with suppress(RuntimeError):  # not yet, or the fault that is raised below
+                work.wait(IN_TURNS)
+            if not work.is_completed():
+                self._check()
+        guarded(work.wait)
 
     def _confirm(self) -> None:
         """What is ended under way on a GPU looks like what is done."""
@@ -219,17 +243,23 @@ class Ddp:
     def _send_next(self) -> None:
         bucket = self._buckets[self._sent]
         self._sent += 1
-        self._works.append(guarded(lambda: self._reduce(bucket.flat)))
+        self._reduce(bucket.flat)
 
-    def _broadcast(self, tensor: Tensor) -> None:
-        assert self._group is not None, "joined"
-        self._group.broadcast(tensor, 0).wait()
+    def _broadcast(self, tensor: Tensor) -> Work:
+        group = self._group
+        assert group is not None, "joined"
+        return self._begun(guarded(lambda: group.broadcast(tensor, 0)))
 
     def _reduce(self, tensor: Tensor) -> Work:
         # What a ring sends per member: reduce-scatter and all-gather, (n-1)/n of the whole each.
         self.bytes_sent += 2 * tensor.nbytes * (self.world_size - 1) // self.world_size
-        assert self._group is not None, "joined"
-        return self._group.allreduce([tensor])
+        group = self._group
+        assert group is not None, "joined"
+        return self._begun(guarded(lambda: group.allreduce([tensor])))
+
+    def _begun(self, work: Work) -> Work:
+        self._works.append(work)
+        return work
 
 
 class _Bucket:

@@ -19,13 +19,17 @@ from runtime.limits import MEET_AGAIN_S
 from runtime.train.strategy import PeerLost
 
 Result = TypeVar("Result")
+# One collective after the other. Where two run at once and one of them fails, gloo drops the memory
+# that a message was on its way into, and then reads no more from that connection, not even that it
+# has ended: the other collective would wait for its deadline whatever is done.
+GLOO_THREADS = 1
 
 
 class Work(Protocol):
     """A collective on its way."""
 
-    def wait(self) -> bool:
-        """Until it is done; raises RuntimeError."""
+    def wait(self, timeout: timedelta = ...) -> bool:
+        """Until it is done; raises RuntimeError, also when that takes longer."""
 
     def is_completed(self) -> bool:
         """Whether it is done, well or not."""
@@ -81,6 +85,7 @@ def _gloo(store: PrefixStore, place: Place, timeout: timedelta) -> Group:
     options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._devices = [ProcessGroupGloo.create_device(hostname=place.address)]
     options._timeout = timeout
+    options._threads = GLOO_THREADS
     return cast(Group, ProcessGroupGloo(store, place.rank, place.world_size, options))
 
 

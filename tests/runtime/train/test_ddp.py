@@ -230,6 +230,27 @@ def test_who_closes_does_not_wait_for_what_is_under_way(
     assert at_once(3, work) == [True] * 3
 
 
+def test_a_collective_that_nothing_ends_holds_nobody_up_once_the_epoch_is_over(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ddp, "cut", lambda names: None)  # as gloo leaves one of some hundred
+    together, has_closed = threading.Barrier(2), threading.Event()
+
+    def work(rank: int) -> bool:
+        strategy = group.join(nn.Linear(1, 1), rank, 2, collective_s=LONG_S)
+        together.wait()
+        if rank != 0:
+            return has_closed.wait(NOTICE_S)
+        threading.Timer(0.1, strategy.interrupt).start()
+        with pytest.raises(PeerLost, match="over"):
+            strategy.sum(torch.zeros(1))
+        strategy.close()
+        has_closed.set()
+        return True
+
+    assert at_once(2, work) == [True] * 2
+
+
 def test_a_closed_group_gives_its_port_back_while_somebody_still_holds_it(group: Group) -> None:
     def work(rank: int) -> Strategy:
         strategy = group.join(nn.Linear(1, 1), rank, 2)
