@@ -19,6 +19,8 @@ class StackMarker(BaseModel):
     stack_id: str
     project: str
     home: str
+    cloud: str = "local"
+    region: str | None = None  # of a rented cloud
     is_complete: bool = False  # an `up` has reached its end; else a killed one may be adopted
 
 

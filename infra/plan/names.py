@@ -11,6 +11,7 @@ Role = Literal["training", "replica", "gateway"]
 OFFSETS: dict[Role, int] = {"training": 10, "replica": 100, "gateway": 200}
 NODES_MAX = 50  # of one pool on one machine: offsets must not meet
 BALANCER_OFFSET = 1
+RENTED_NAME_MAX = 32  # an ALB's and its target group's; a bucket's and a role's may be longer
 
 assert all(b - a >= NODES_MAX for a, b in [(10, 100), (100, 200)])
 assert OFFSETS["gateway"] + NODES_MAX <= 254
@@ -19,6 +20,17 @@ assert OFFSETS["gateway"] + NODES_MAX <= 254
 def node_name(pool: str, index: int) -> str:
     """Name of a node, unique in its stack."""
     return f"{pool}-{index}"
+
+
+def rented_name(stack_id: str, part: str = "") -> str:
+    """Name of a thing on a rented cloud, where other stacks and strangers name theirs too.
+
+    Lower-case letters, digits and dashes, which all of them take. It carries the stack's random id
+    so that a second clone, or a stack that was made anew, never meets the first one's.
+    """
+    name = "-".join(filter(None, ("atoll", stack_id, part)))
+    assert len(name) <= RENTED_NAME_MAX, name
+    return name
 
 
 def local_subnet(stack_id: str) -> str:

@@ -42,11 +42,14 @@ class Plan:
     """A stack before it exists."""
 
     cloud: CloudName
+    region: str | None  # of a rented cloud
+    zones: tuple[str, ...]
     model_name: str
     stores: tuple[StorePlan, ...]
     pools: tuple[PoolPlan, ...]
     balancer: BalancerPlan
     price: Price
+    run_hours: float  # longest time that a rented training pool stands for one run
     advice: tuple[str, ...]  # what works, but not well; one sentence each
 
 
@@ -57,11 +60,14 @@ def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
         raise Faults(faults)
     return Plan(
         cloud=spec.cluster.cloud,
+        region=spec.cluster.region,
+        zones=spec.cluster.zones,
         model_name=spec.training.model_name,
         stores=store_plans(spec.cluster),
         pools=_pools(spec, facts),
         balancer=balancer_plan(spec.access, spec.cluster.cloud),
         price=price(spec),
+        run_hours=spec.budget.run_hours,
         advice=tuple(_advice(spec, facts)),
     )
 
@@ -72,7 +78,7 @@ def plan_faults(spec: StackSpec, facts: Facts) -> list[Fault]:
         *_rented_faults(spec),
         *training_faults(spec.training, facts),
         *device_faults(spec.training, spec.cluster.cloud),
-        *schedule_faults(spec.training.schedule, spec.cluster.cloud),
+        *schedule_faults(spec.training.schedule, spec.cluster.cloud, spec.budget.run_hours),
         *serving_faults(spec.serving, spec.training, spec.cluster.cloud),
         *network_faults(spec.access, spec.cluster.cloud),
     ]

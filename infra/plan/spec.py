@@ -118,7 +118,7 @@ class BudgetSpec(Part):
         default=None, gt=0, description="A stack whose longest run would cost more is refused."
     )
     run_hours: float = Field(
-        default=24.0,
+        default=12.0,
         gt=0,
         le=31 * 24,
         description="Longest time that training nodes of a rented cloud may stand for one run; "

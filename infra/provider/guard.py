@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from infra.checkout import markers, write_marker
+from infra.clouds.standing import open_named
 from infra.provider.kind import Context, Inputs, Kind
 from infra.provider.wire import Properties
 from runtime.coordination.log import PoolLog, RunEntry, is_live, read_presence, store_now
 from runtime.errors import Refused
-from runtime.objects import Store, open_store
+from runtime.objects import Store
 
 
 class GuardInputs(Inputs):
@@ -26,6 +27,7 @@ class GuardInputs(Inputs):
     stack_id: str
     control_url: str
     pools: tuple[str, ...]
+    region: str | None = None
 
 
 class GuardKind(Kind[GuardInputs]):
@@ -39,7 +41,7 @@ class GuardKind(Kind[GuardInputs]):
         for marker in markers(Path(inputs.home)):
             if marker.stack_id == inputs.stack_id:
                 write_marker(marker.model_copy(update={"is_complete": True}))
-        control = open_store(inputs.control_url)
+        control = open_named(inputs.control_url, inputs.region)
         for pool in inputs.pools:
             PoolLog(control, pool, _me()).release(datetime.now(UTC))
         return f"{inputs.stack_id}/guard", {}
@@ -50,7 +52,7 @@ class GuardKind(Kind[GuardInputs]):
 
     def delete(self, inputs: GuardInputs, computed: Properties, context: Context) -> None:
         """Refuse while a run is live; else hold the pools, so that none starts meanwhile."""
-        control = open_store(inputs.control_url)
+        control = open_named(inputs.control_url, inputs.region)
         for pool in inputs.pools:
             hold_pool(control, pool, inputs.stack, f"destroy of {inputs.stack}")
             context.say(f"pool {pool} is held: no run can start")

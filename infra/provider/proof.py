@@ -13,14 +13,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from infra.checkout import MARKER, StackMarker, markers, stack_folder, write_marker
-from infra.clouds.leftovers import SweepReport
-from infra.clouds.local.sweep import sweep
+from infra.clouds.leftovers import Item, SweepReport
+from infra.clouds.standing import open_control, sweep
 from infra.provider.guard import refuse_live
 from infra.provider.kind import Context, Inputs, Kind
 from infra.provider.wire import Properties
 from runtime.coordination.log import PoolLog
 from runtime.errors import Refused
-from runtime.objects import file_url, open_store
 
 ID_BYTES = 4
 PLACES = ("pools", "nodes", "stores")  # emptied by the other resources, removed here
@@ -33,13 +32,26 @@ class ProofInputs(Inputs):
     project: str
     stack: str
     pools: tuple[str, ...] = Field(description="Training pools.")
+    cloud: str = "local"
+    region: str | None = Field(default=None, description="Of a rented cloud.")
+
+    def marker(self, stack_id: str) -> StackMarker:
+        """By which the CLI and a sweep find the stack."""
+        return StackMarker(
+            stack=self.stack,
+            stack_id=stack_id,
+            project=self.project,
+            home=self.home,
+            cloud=self.cloud,
+            region=self.region,
+        )
 
 
 class ProofKind(Kind[ProofInputs]):
     """`atoll:index:Proof`."""
 
     token: ClassVar[str] = "atoll:index:Proof"  # noqa: S105
-    replaces: ClassVar[frozenset[str]] = frozenset({"home", "project", "stack"})
+    replaces: ClassVar[frozenset[str]] = frozenset({"home", "project", "stack", "cloud", "region"})
     computed: ClassVar[tuple[str, ...]] = ("stack_id",)
     inputs = ProofInputs
 
@@ -48,12 +60,7 @@ class ProofKind(Kind[ProofInputs]):
 
         An id whose first `up` was killed before the state knew it is taken up again.
         """
-        marker = _unfinished(inputs) or StackMarker(
-            stack=inputs.stack,
-            stack_id=secrets.token_hex(ID_BYTES),
-            project=inputs.project,
-            home=inputs.home,
-        )
+        marker = _unfinished(inputs) or inputs.marker(secrets.token_hex(ID_BYTES))
         try:
             write_marker(marker)
         except OSError as fault:
@@ -69,39 +76,45 @@ class ProofKind(Kind[ProofInputs]):
 
     def refuse_update(self, state: Properties) -> None:
         """No `up` while a run is live."""
-        folder = stack_folder(Path(str(state["home"])), str(state["stack_id"]))
-        store, pools = folder / "stores" / "control", state["pools"]
-        assert isinstance(pools, list), "as inputs have it"
-        if store.is_dir():
-            control = open_store(file_url(store))
-            for pool in map(str, pools):
-                refuse_live(control, PoolLog(control, pool, "proof"), str(state["stack"]))
+        known = {name: state[name] for name in self.inputs.model_fields if name in state}
+        inputs = self.inputs.model_validate(known)
+        control = open_control(inputs.marker(str(state["stack_id"])))
+        if control is not None:
+            for pool in inputs.pools:
+                refuse_live(control, PoolLog(control, pool, "proof"), inputs.stack)
 
     def delete(self, inputs: ProofInputs, computed: Properties, context: Context) -> None:
         """Sweep; fail with the list if anything is left, else print the proof."""
         stack_id = str(computed["stack_id"])
         folder = stack_folder(Path(inputs.home), stack_id)
         is_bare = _remove_empty_places(folder)
-        report = sweep(Path(inputs.home), inputs.stack, stack_id)
+        report = sweep(inputs.marker(stack_id))
         # By its marker a sweep knows the stack, so it goes last.
         left = [i for i in report.left if not (is_bare and i.where == str(folder))]
         if left:
-            listed = "\n".join(f"  {i.kind} {i.id} {i.where}" for i in left)
+            listed = "\n".join(f"  {line(item)}" for item in left)
             raise Refused(
                 f"{len(left)} left of stack {inputs.stack} ({stack_id}):\n{listed}\n"
                 f"end or remove them, or: atoll sweep --delete --stack {inputs.stack}; "
                 "then destroy again"
             )
-        if is_bare:
+        if is_bare and not report.kept:
             (folder / MARKER).unlink(missing_ok=True)
             folder.rmdir()
-        context.say(proof_text(inputs.stack, stack_id, report), kept=True)
+        context.say(proof_text(inputs.marker(stack_id), report), kept=True)
 
 
-def proof_text(stack: str, stack_id: str, report: SweepReport) -> str:
+def proof_text(marker: StackMarker, report: SweepReport) -> str:
     """What is printed when nothing is left."""
-    kept = "".join(f"\n  kept {i.kind} {i.id} {i.where}" for i in report.kept)
-    return f"swept stack {stack} ({stack_id}) by process, port, folder, file, socket: 0 left{kept}"
+    how = "process, port, folder, file, socket" if marker.cloud == "local" else "tag, name and path"
+    kept = "".join(f"\n  kept {line(item)}" for item in report.kept)
+    return f"swept stack {marker.stack} ({marker.stack_id}) by {how}: 0 left{kept}"
+
+
+def line(item: Item) -> str:
+    """One thing, with its price where it has one."""
+    price = f", {item.usd_per_hour:.4f} USD/h" if item.usd_per_hour is not None else ""
+    return f"{item.kind} {item.id} {item.where}{price}"
 
 
 def _unfinished(inputs: ProofInputs) -> StackMarker | None:

@@ -194,11 +194,12 @@ def test_a_step_that_was_broken_off_leaves_no_trace_after_close(
     group: Group, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ddp, "BUCKET_BYTES", 1)
-    inputs = build_inputs(seed, 6)
+    inputs, together = build_inputs(seed, 6), threading.Barrier(2)
 
     def work(rank: int) -> list[Tensor]:
         model = build_model(seed)
         strategy = group.join(model, rank, 2)
+        together.wait()  # threads of one process: what is cut while another joins may be its
         strategy.begin()
         last = model.get_submodule("3")
         strategy.backward(last(inputs[:, :3]).sum(), is_last=True)  # the other layers' are missing

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.checkout import ROOT
-from infra.clouds.local.processes import is_alive
 from infra.clouds.leftovers import SweepReport
+from infra.clouds.local.processes import is_alive
 from infra.clouds.local.sweep import Running, clear, sweep
 from infra.plan.names import local_subnet
 from infra.provider.store import StoreInputs, StoreKind

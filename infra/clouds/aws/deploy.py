@@ -1,0 +1,157 @@
+"""AWS as a cloud: buckets as stores, Auto Scaling groups as pools, an ALB as balancer.
+
+`depends_on` is written out everywhere: the engine drops it when a resource transform sets it.
+"""
+
+from collections.abc import Mapping
+from typing import get_args
+
+import pulumi_aws as aws
+from pulumi import InvokeOutputOptions, Output, Resource, ResourceOptions
+
+from infra.bundle import build_bundle
+from infra.checkout import ROOT, home
+from infra.clouds.aws.balancer import make_balancer
+from infra.clouds.aws.identity import make_api_key, make_identities
+from infra.clouds.aws.network import make_network
+from infra.clouds.aws.nodes import Start, image_name, make_pool
+from infra.clouds.aws.place import Place
+from infra.clouds.aws.stores import Bucket, make_stores, urls
+from infra.clouds.aws.timer import make_timer
+from infra.clouds.outputs import Deployment
+from infra.clouds.resources import ApiKey, AtollProvider, Guard, Proof
+from infra.engine.set_up import pinned
+from infra.plan.boot import Boot, boot_text
+from infra.plan.facts import UNSEEN, Facts
+from infra.plan.limits import stop_s
+from infra.plan.machines import machine_table
+from infra.plan.names import Role
+from infra.plan.plan import Plan, PoolPlan
+from infra.plan.spec import StackSpec
+from runtime.limits import LEAVE_S
+from runtime.node_spec import AwsPlace, NodeTemplate, StoreUrls
+
+
+def deploy(plan: Plan, project: str, stack: str) -> Deployment:
+    """Declare the stack: proof first, guard last, all else between them."""
+    assert plan.region is not None, "refused before"
+    own = AtollProvider("atoll")
+    training = [pool.name for pool in plan.pools if pool.role == "training"]
+    proof = Proof(
+        "proof",
+        {
+            "home": str(home()),
+            "project": project,
+            "stack": stack,
+            "pools": training,
+            "cloud": "aws",
+            "region": plan.region,
+        },
+        ResourceOptions(provider=own),
+    )
+    place = _place(plan.region, project, stack, proof)
+    api_key = make_api_key(place, own)
+    stores = make_stores(plan.stores, place)
+    network = make_network(plan.zones, plan.balancer, place)
+    identities = make_identities(get_args(Role), stores, place)
+    drain_s = max(pool.gateway.drain_s for pool in plan.pools if pool.gateway is not None)
+    balancer = make_balancer(plan.balancer, drain_s, network, place)
+    last: list[Resource] = [api_key, balancer.last]
+    for pool in plan.pools:
+        start = Start(
+            image_id=_image(pool, place),
+            text=_text(pool, stores, api_key, place),
+            identity=identities[pool.role],
+        )
+        target = balancer.target_group_arn if pool.role == "gateway" else None
+        made = make_pool(pool, start, network, target, place)
+        last.append(made.last)
+        if pool.schedule is not None:
+            last += make_timer(pool.schedule, pool.size_max, plan.run_hours, made, place)
+    options = place.after(*last)
+    options.provider = own
+    Guard(
+        "guard",
+        {
+            "home": str(home()),
+            "stack": stack,
+            "stack_id": place.stack_id,
+            "control_url": stores["control"].url,
+            "pools": training,
+            "region": plan.region,
+        },
+        options,
+    )
+    return Deployment(
+        stack_id=place.stack_id,
+        endpoint_url=balancer.url,
+        api_key=Output.secret(api_key.key),
+        store_urls=urls(stores),
+        price_per_hour_usd=plan.price.usd_per_hour(is_training=False)[1],
+    )
+
+
+def look(spec: StackSpec) -> Facts:
+    """Nothing of the account is needed to decide: prices and machines stand in tables."""
+    del spec
+    return UNSEEN
+
+
+def _place(region: str, project: str, stack: str, proof: Proof) -> Place:
+    provider = aws.Provider("aws", region=region)
+    account = aws.get_caller_identity_output(opts=InvokeOutputOptions(provider=provider))
+    return Place(
+        project=project,
+        stack=stack,
+        stack_id=proof.stack_id,
+        region=region,
+        account=account.account_id,
+        provider=provider,
+        proof=proof,
+    )
+
+
+def _image(pool: PoolPlan, place: Place) -> Output[str]:
+    machines = machine_table("aws").machines
+    name = image_name(pool, {machine: bool(known.devices) for machine, known in machines.items()})
+    return aws.ssm.get_parameter_output(name=name, opts=place.asking()).insecure_value
+
+
+def _text(
+    pool: PoolPlan, stores: Mapping[str, Bucket], api_key: ApiKey, place: Place
+) -> Output[str]:
+    """The boot text: known once the names of the stores are."""
+    sha256 = build_bundle(ROOT).sha256
+    return Output.all(
+        place.stack_id,
+        place.name(pool.name),
+        Output.all(**urls(stores)),
+        Output.unsecret(api_key.sha256),
+    ).apply(lambda a: _boot_text(pool, place, sha256, *a))
+
+
+def _boot_text(
+    pool: PoolPlan,
+    place: Place,
+    sha256: str,
+    stack_id: str,
+    group: str,
+    store_urls: Mapping[str, str],
+    key_sha256: str,
+) -> str:
+    gateway = pool.gateway
+    template = NodeTemplate(
+        stack=place.stack,
+        stack_id=stack_id,
+        cloud="aws",
+        pool=pool.name,
+        bundle_sha256=sha256,
+        stores=StoreUrls(**store_urls),
+        train=pool.train,
+        serve=pool.serve,
+        gateway=gateway and gateway.model_copy(update={"api_key_sha256": (key_sha256,)}),
+        aws=AwsPlace(region=place.region, group=group),
+    )
+    stop = gateway.drain_s if gateway else pool.serve.drain_s if pool.serve else LEAVE_S
+    installer = pinned((ROOT / "requirements.lock").read_text(), "uv")
+    return boot_text(Boot(template=template, installer=installer, stop_s=stop_s(stop)))

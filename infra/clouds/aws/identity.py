@@ -1,0 +1,73 @@
+"""One role per pool, and the key of the endpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi_aws as aws
+from pulumi import Output, Resource
+
+from infra.clouds.aws.place import Place
+from infra.clouds.aws.rights import assume_policy, group_arn, node_policy
+from infra.clouds.aws.stores import Bucket
+from infra.clouds.resources import ApiKey, AtollProvider
+from infra.plan.names import Role
+
+# Session Manager instead of an open port: AWS's own list of what its agent needs.
+SESSION_POLICY = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """What a pool's machines are started with."""
+
+    profile_arn: Output[str]
+    rights: Resource  # the last of its parts
+
+
+def make_identities(
+    roles: tuple[Role, ...], buckets: Mapping[str, Bucket], place: Place
+) -> dict[Role, Identity]:
+    """By role of the pool."""
+    return {role: _identity(role, buckets, place) for role in roles}
+
+
+def make_api_key(place: Place, provider: AtollProvider) -> ApiKey:
+    """The endpoint's key, drawn by the kit's own provider."""
+    options = place.after()
+    options.provider = provider
+    return ApiKey("api-key", {"stack_id": place.stack_id}, options)
+
+
+def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identity:
+    name = place.name(role)
+    made = aws.iam.Role(
+        role,
+        name=name,
+        path=place.path(),
+        assume_role_policy=assume_policy("ec2.amazonaws.com"),
+        tags=place.tags(role),
+        opts=place.after(),
+    )
+    names = Output.all(**{store: bucket.name for store, bucket in buckets.items()})
+    group = Output.all(place.account, name).apply(lambda a: group_arn(place.region, a[0], a[1]))
+    rights = aws.iam.RolePolicy(
+        role,
+        name=name,
+        role=made.name,
+        policy=Output.all(names, group).apply(
+            lambda a: node_policy(role, a[0], a[1] if role == "training" else None)
+        ),
+        opts=place.after(),
+    )
+    aws.iam.RolePolicyAttachment(
+        role, role=made.name, policy_arn=SESSION_POLICY, opts=place.after()
+    )
+    profile = aws.iam.InstanceProfile(
+        role,
+        name=name,
+        path=place.path(),
+        role=made.name,
+        tags=place.tags(role),
+        opts=place.after(rights),
+    )
+    return Identity(profile_arn=profile.arn, rights=profile)

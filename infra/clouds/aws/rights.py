@@ -1,0 +1,102 @@
+"""What each role of node may do in AWS: its own keys of its own stores, and no more.
+
+Pure: names in, policy text out. Actions and conditions as in the Service Authorization Reference
+(read 2026-11).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from infra.plan.names import Role
+from infra.plan.spec import StoreRole
+
+Statement = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """Keys of a store, as prefixes; an empty prefix is all of it."""
+
+    store: StoreRole
+    reads: Sequence[str] = ()
+    writes: Sequence[str] = ()
+    deletes: Sequence[str] = ()
+
+
+ALL = ("",)
+# Everybody reads the runtime and what is decided; presence is written by its own pool only.
+ACCESS: Mapping[Role, Sequence[Access]] = {
+    "training": (
+        Access(store="bundle", reads=ALL),
+        Access(
+            store="control",
+            reads=ALL,
+            writes=("nodes/training-", "clock/training-", "pools/", "runs/", "models/"),
+        ),
+        Access(store="data", reads=ALL, writes=ALL, deletes=ALL),
+        Access(store="checkpoints", reads=ALL, writes=ALL, deletes=ALL),
+        Access(store="models", reads=ALL, writes=ALL, deletes=ALL),
+    ),
+    "replica": (
+        Access(store="bundle", reads=ALL),
+        Access(store="control", reads=ALL, writes=("nodes/replica-",)),
+        Access(store="models", reads=ALL),
+    ),
+    "gateway": (
+        Access(store="bundle", reads=ALL),
+        Access(store="control", reads=ALL, writes=("nodes/gateway-",)),
+    ),
+}
+
+
+def assume_policy(service: str) -> str:
+    """Who may take a role: a service of AWS, and nobody else."""
+    return _text(
+        [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": service},
+                "Action": "sts:AssumeRole",
+            }
+        ]
+    )
+
+
+def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str | None) -> str:
+    """Rights of a pool's nodes; `group_arn` is the group that they may set the size of."""
+    statements = [statement for access in ACCESS[role] for statement in _of_store(access, buckets)]
+    if group_arn is not None:
+        statements.append(_allow("Size", ["autoscaling:SetDesiredCapacity"], [group_arn]))
+    return _text(statements)
+
+
+def timer_policy(group_arn: str) -> str:
+    """The timer makes one pool grow and shrink."""
+    return _text([_allow("Size", ["autoscaling:SetDesiredCapacity"], [group_arn])])
+
+
+def group_arn(region: str, account: str, group: str) -> str:
+    """Of an Auto Scaling group by its name; its own id is drawn when it is made."""
+    return f"arn:aws:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{group}"
+
+
+def _of_store(access: Access, buckets: Mapping[str, str]) -> list[Statement]:
+    arn, name = f"arn:aws:s3:::{buckets[access.store]}", access.store.capitalize()
+    statements = [_allow(f"{name}List", ["s3:ListBucket"], [arn])]
+    for verb, keys, actions in (
+        ("Read", access.reads, ["s3:GetObject"]),
+        ("Write", access.writes, ["s3:PutObject", "s3:AbortMultipartUpload"]),
+        ("Delete", access.deletes, ["s3:DeleteObject"]),
+    ):
+        if keys:
+            statements.append(_allow(f"{name}{verb}", actions, [f"{arn}/{key}*" for key in keys]))
+    return statements
+
+
+def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> Statement:
+    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
+
+
+def _text(statements: Sequence[Statement]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})

@@ -1,0 +1,58 @@
+"""The operator's own way into AWS: credentials as AWS's tools keep them, profiles and SSO included.
+
+Nodes have ways of their own (`runtime.clouds.aws`, `runtime.objects`).
+"""
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.auth.boto3 import Boto3CredentialProvider
+
+from infra.plan.names import rented_name
+from runtime.errors import Refused, Unavailable
+from runtime.objects import Store, open_store
+
+PATIENT = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
+NO_BUCKET = {"404", "NoSuchBucket"}
+
+
+def open_session(region: str) -> boto3.Session:
+    """In a region; raises Refused where there are no credentials."""
+    session = boto3.Session(region_name=region)
+    try:
+        found = session.get_credentials()
+    except BotoCoreError as fault:
+        raise Refused(f"AWS credentials: {fault}; run: aws configure") from fault
+    if found is None:
+        raise Refused(
+            "AWS credentials: found none; allowed what AWS's own tools read: AWS_PROFILE, "
+            "AWS_ACCESS_KEY_ID, ~/.aws; run: aws configure"
+        )
+    return session
+
+
+def control_url(stack_id: str) -> str:
+    """Where the control store of a stack is."""
+    return f"s3://{rented_name(stack_id, 'control')}"
+
+
+def open_bucket(url: str, region: str) -> Store:
+    """A bucket with the operator's credentials. Raises AtollError."""
+    session = open_session(region)
+    return open_store(
+        url, options={"aws_region": region}, credentials=Boto3CredentialProvider(session)
+    )
+
+
+def has_bucket(url: str, region: str) -> bool:
+    """Whether a bucket is there and ours. Raises AtollError where that can't be known."""
+    client = open_session(region).client("s3", config=PATIENT)
+    try:
+        client.head_bucket(Bucket=url.removeprefix("s3://"))
+    except ClientError as fault:
+        if fault.response["Error"]["Code"] in NO_BUCKET:
+            return False
+        raise Refused(f"{url}: {fault}") from fault
+    except BotoCoreError as fault:
+        raise Unavailable(f"{url}: {fault}") from fault
+    return True

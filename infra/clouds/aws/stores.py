@@ -1,0 +1,160 @@
+"""Five buckets: one per right, encrypted, closed to the public, reached by TLS alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi_aws as aws
+from pulumi import FileAsset, Output, Resource, ResourceOptions
+
+from infra.bundle import build_bundle, kept_bundle
+from infra.checkout import ROOT, home
+from infra.clouds.aws.place import TAG_RETAIN, Place
+from infra.plan.stores import StorePlan
+
+ABORT_DAYS = 1  # what an upload has left that was never finished
+NONCURRENT_DAYS = 7  # of what was overwritten or deleted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bucket:
+    """A store as other rooms need it."""
+
+    name: Output[str]
+    url: Output[str]
+    ready: Resource  # the last of its parts: nobody may write before it is closed to others
+
+
+def make_stores(plans: tuple[StorePlan, ...], place: Place) -> dict[str, Bucket]:
+    """One bucket per right, by role; the runtime lies in its own."""
+    buckets: dict[str, Bucket] = {plan.role: _bucket(plan, place) for plan in plans}
+    _upload(buckets["bundle"], place)
+    return buckets
+
+
+def _bucket(plan: StorePlan, place: Place) -> Bucket:
+    role = plan.role
+    kept = {TAG_RETAIN: "true"} if plan.is_retained else {}
+    options = ResourceOptions.merge(
+        place.after(), ResourceOptions(retain_on_delete=plan.is_retained)
+    )
+    bucket = aws.s3.Bucket(
+        role,
+        bucket=place.name(role),
+        force_destroy=not plan.is_retained,
+        tags={**place.tags(role), **kept},
+        opts=options,
+    )
+    closed = aws.s3.BucketPublicAccessBlock(
+        role,
+        bucket=bucket.bucket,
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+        opts=options,
+    )
+    _harden(role, bucket, options)
+    _age(role, bucket, options)
+    tls_only = aws.s3.BucketPolicy(
+        role,
+        bucket=bucket.bucket,
+        policy=bucket.arn.apply(tls_only_policy),
+        opts=ResourceOptions.merge(options, ResourceOptions(depends_on=[closed])),
+    )
+    return Bucket(name=bucket.bucket, url=Output.concat("s3://", bucket.bucket), ready=tls_only)
+
+
+def _harden(role: str, bucket: aws.s3.Bucket, options: ResourceOptions) -> None:
+    aws.s3.BucketOwnershipControls(
+        role,
+        bucket=bucket.bucket,
+        rule=aws.s3.BucketOwnershipControlsRuleArgs(object_ownership="BucketOwnerEnforced"),
+        opts=options,
+    )
+    aws.s3.BucketServerSideEncryptionConfiguration(
+        role,
+        bucket=bucket.bucket,
+        rules=[
+            aws.s3.BucketServerSideEncryptionConfigurationRuleArgs(
+                apply_server_side_encryption_by_default=aws.s3.BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultArgs(
+                    sse_algorithm="AES256"
+                )
+            )
+        ],
+        opts=options,
+    )
+
+
+def _age(role: str, bucket: aws.s3.Bucket, options: ResourceOptions) -> None:
+    """Old versions go after a week. `control` has none: each beat would leave another."""
+    versioned: list[Resource] = []
+    old: aws.s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs | None = None
+    if role != "control":
+        old = aws.s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
+            noncurrent_days=NONCURRENT_DAYS
+        )
+        versioned.append(
+            aws.s3.BucketVersioning(
+                role,
+                bucket=bucket.bucket,
+                versioning_configuration=aws.s3.BucketVersioningVersioningConfigurationArgs(
+                    status="Enabled"
+                ),
+                opts=options,
+            )
+        )
+    aws.s3.BucketLifecycleConfiguration(
+        role,
+        bucket=bucket.bucket,
+        rules=[
+            aws.s3.BucketLifecycleConfigurationRuleArgs(
+                id="left-over",
+                status="Enabled",
+                filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+                abort_incomplete_multipart_upload=aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
+                    days_after_initiation=ABORT_DAYS
+                ),
+                noncurrent_version_expiration=old,
+            )
+        ],
+        opts=ResourceOptions.merge(options, ResourceOptions(depends_on=versioned)),
+    )
+
+
+def tls_only_policy(bucket_arn: str) -> str:
+    """Whoever comes without TLS is refused, whatever else would let them in."""
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "TlsOnly",
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:*",
+                    "Resource": [bucket_arn, f"{bucket_arn}/*"],
+                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                }
+            ],
+        }
+    )
+
+
+def _upload(bucket: Bucket, place: Place) -> None:
+    """The runtime, named by its digest. A node that boots by the old name still finds it."""
+    bundle = build_bundle(ROOT)
+    aws.s3.BucketObjectv2(
+        "runtime",
+        bucket=bucket.name,
+        key=bundle.sha256,
+        source=FileAsset(str(kept_bundle(bundle, home()))),
+        opts=ResourceOptions.merge(
+            place.after(bucket.ready), ResourceOptions(retain_on_delete=True)
+        ),
+    )
+
+
+def urls(buckets: Mapping[str, Bucket]) -> dict[str, Output[str]]:
+    """By role."""
+    return {role: bucket.url for role, bucket in buckets.items()}
