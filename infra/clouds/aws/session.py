@@ -3,9 +3,9 @@
 Nodes have ways of their own (`runtime.clouds.aws`, `runtime.objects`).
 """
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+import boto3  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from obstore.auth.boto3 import Boto3CredentialProvider
 
 from infra.plan.names import rented_name

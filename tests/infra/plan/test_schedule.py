@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ def test_half_a_minute_more_is_the_next_minute() -> None:
 def test_the_gap_is_the_shortest_time_between_two_ticks(schedule: Schedule) -> None:
     ticks = moments(wall(schedule))
 
-    shortest = min(after - before for before, after in zip(ticks, ticks[1:], strict=False))
+    shortest = min(after - before for before, after in pairwise(ticks))
 
     assert timedelta(hours=gap_hours(schedule)) == shortest
 

@@ -234,7 +234,7 @@ def test_who_closes_does_not_wait_for_what_is_under_way(
 def test_a_collective_that_nothing_ends_holds_nobody_up_once_the_epoch_is_over(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ddp, "cut", lambda names: None)  # as gloo leaves one of some hundred
+    monkeypatch.setattr(ddp, "cut", lambda _: None)  # as gloo leaves one of some hundred
     together, has_closed = threading.Barrier(2), threading.Event()
 
     def work(rank: int) -> bool:
