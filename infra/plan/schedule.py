@@ -37,7 +37,7 @@ def later(moment: Wall, hours: float) -> Wall:
 
     When clocks are changed in between, an hour more or less has gone by.
     """
-    total = moment.hour * 60 + moment.minute + math.ceil(hours * 60)
+    total = moment.hour * 60 + moment.minute + math.ceil(round(hours * 60, 6))
     days, minutes = divmod(total, MINUTES_A_DAY)
     shifted = {WEEKDAYS[(WEEKDAYS.index(day) + days) % 7] for day in moment.weekdays}
     return Wall(

@@ -164,7 +164,7 @@ def faults() -> Iterator[object]:
             f"{cloud}, over the cap of a run",
             file(cluster, budget={"max_usd_per_run": 0.01}),
             "budget.max_usd_per_run",
-            "in 24 h",
+            "in 12 h",
         )
     yield one(
         "one zone on aws",
