@@ -6,7 +6,6 @@ file system, and no compression, whose bytes differ between versions of zlib.
 
 import hashlib
 import io
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +39,3 @@ def build_bundle(root: Path) -> Bundle:
             archive.addfile(member, io.BytesIO(content))
     data = packed.getvalue()
     return Bundle(data=data, sha256=hashlib.sha256(data).hexdigest())
-
-
-def kept_bundle(bundle: Bundle, home: Path) -> Path:
-    """The bundle as a file of its name, for who uploads files only; raises OSError."""
-    path = home / "bundles" / bundle.sha256
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(bundle.data)
-        partial.replace(path)
-    return path

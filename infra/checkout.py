@@ -50,10 +50,10 @@ def write_marker(marker: StackMarker) -> None:
     replace_file(folder / MARKER, marker.model_dump_json())
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file, in whole or not at all; raises OSError."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
     partial.replace(path)
 
 

@@ -43,18 +43,6 @@ def sweep(marker: StackMarker) -> SweepReport:
     return local.sweep(Path(marker.home), marker.stack, marker.stack_id)
 
 
-def clear(marker: StackMarker, report: SweepReport) -> None:
-    """Remove exactly what a sweep found."""
-    if marker.cloud == "aws":
-        from infra.clouds.aws.session import open_session
-        from infra.clouds.aws.sweep import clear as clear_aws
-
-        region = region_of(marker)
-        clear_aws(open_session(region), region, report)
-    else:
-        local.clear(report)
-
-
 def region_of(marker: StackMarker) -> str:
     """Where a rented stack is."""
     assert marker.region is not None, "a rented cloud's stack is made with it"

@@ -30,7 +30,7 @@ from tests.benchmarks.rival_pools import (
 )
 from tests.benchmarks.seen_samples.note import FOLDER
 from tests.benchmarks.training_pool import START_S, Pool, folder_place, pool_at, some_phase
-from tests.runtime.train.conftest import tiny_spec, write_texts
+from tests.tiny import tiny_spec, write_texts
 
 SEED = 7
 REPEATS = 5

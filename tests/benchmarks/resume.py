@@ -21,7 +21,7 @@ from tests.benchmarks.figures import Figure, Goal, figure, rival, run
 from tests.benchmarks.rival_pools import ACCELERATE, events, kill_rank, until
 from tests.benchmarks.rivals.work import DIGEST
 from tests.benchmarks.training_pool import Pool, folder_place, pool_at, some_phase
-from tests.runtime.train.conftest import tiny_spec, write_texts
+from tests.tiny import tiny_spec, write_texts
 
 SEED = 6
 NODES = 2

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -25,11 +26,9 @@ from runtime.coordination.log import Presence
 from runtime.errors import Missing
 from runtime.node_spec import (
     GatewaySpec,
-    ModelSpec,
     NodeTemplate,
     ServeSpec,
     StoreUrls,
-    TrainSpec,
 )
 from runtime.objects import Store, open_store
 from tests.conftest import ROOT
@@ -37,42 +36,16 @@ from tests.doubles.aws_cloud import PLACE
 from tests.doubles.rehearsal import Machine, Region, region
 from tests.doubles.rehearsal_store import RoleStore, role_store
 from tests.doubles.store_servers import options
+from tests.tiny import MODEL, texts, tiny_spec
 
 KEY = "a key for tests"
 BUCKETS: Mapping[str, str] = {role: f"atoll-5e1f0a2b-{role}" for role in ROLES}
 INSTALLER = pinned((ROOT / "requirements.lock").read_text(), "uv")
 BUNDLE = build_bundle(ROOT)
-TEXTS = {
-    f"srv/texts/part{number}.py": "".join(
-        f"def add_{n}(a, b):\n    return a + b + {n * number}\n" for n in range(60)
-    )
-    for number in range(12)
-}
-TRAINING = TrainSpec(
-    model_name="tiny",
-    model=ModelSpec(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64),
-    data="/srv/texts",
-    nodes=2,
-    min_nodes=1,
-    steps=40,
-    global_batch=6,
-    micro_batch=2,
-    sequence_tokens=32,
-    learning_rate=1e-2,
-    warmup_steps=5,
-    weight_decay=0.1,
-    clip_norm=1.0,
-    seed=0,
-    checkpoint_every_steps=10,
-    validate_every_steps=20,
-    join_s=120,
-    pause_s_max=60,
-    unsaved_s_max=600,
-    watchdog_s=10,
-    threads_per_worker=1,
-)
+TEXTS = {f"srv/texts/{name}": text for name, text in texts().items()}
+TRAINING = tiny_spec(Path("/srv/texts"), steps=40, join_s=120, watchdog_s=10)
 SERVING = ServeSpec(
-    model_name="tiny", max_tokens=32, slots=2, queue=8, drain_s=5, threads=1, port=8000
+    model_name=MODEL, max_tokens=32, slots=2, queue=8, drain_s=5, threads=1, port=8000
 )
 GATEWAY = GatewaySpec(
     replicas=1,

@@ -18,6 +18,7 @@ import yaml
 from infra.clouds.local.processes import pids, read_stat
 from infra.engine import Engine, set_up
 from tests.conftest import ROOT
+from tests.tiny import write_texts
 
 WAIT_S = 120.0  # a test gives up after this; none takes as long
 LOOK_S = 0.05
@@ -203,7 +204,7 @@ def make_clone(root: Path, engine: Engine) -> Clone:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
     _make_environment(root, engine)
-    _write_texts(root / "texts")
+    write_texts(root / "texts")
     # A `make` that runs the tests would make those in them talk of directories.
     kept = {
         name: value
@@ -233,13 +234,6 @@ def _make_environment(root: Path, engine: Engine) -> None:
         script.chmod(0o755)
     (venv / "bin" / "pulumi").symlink_to(engine.pulumi)
     (venv / set_up.STAMP).write_text(set_up.wanted(root))  # so that `make` finds it in step
-
-
-def _write_texts(folder: Path, files: int = 12) -> None:
-    folder.mkdir()
-    for number in range(files):
-        lines = [f"def add_{n}(a, b):\n    return a + b + {n * number}\n" for n in range(60)]
-        (folder / f"part{number}.py").write_text("".join(lines))
 
 
 @pytest.fixture(scope="module")

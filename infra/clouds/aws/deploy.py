@@ -49,9 +49,10 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         },
         ResourceOptions(provider=own),
     )
-    place = _place(plan.region, project, stack, proof)
-    api_key = make_api_key(place, own)
-    stores = make_stores(plan.stores, place)
+    place = _place(plan.region, project, stack, own, proof)
+    api_key = make_api_key(place)
+    bundle = build_bundle(ROOT)
+    stores = make_stores(plan.stores, bundle, place)
     network = make_network(plan.zones, plan.balancer, place)
     identities = make_identities(get_args(Role), stores, place)
     drain_s = max(pool.gateway.drain_s for pool in plan.pools if pool.gateway is not None)
@@ -60,7 +61,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
     for pool in plan.pools:
         start = Start(
             image_id=_image(pool, place),
-            text=_text(pool, stores, api_key, place),
+            text=_text(pool, bundle.sha256, stores, api_key, place),
             identity=identities[pool.role],
         )
         target = balancer.target_group_arn if pool.role == "gateway" else None
@@ -68,8 +69,6 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         last.append(made.last)
         if pool.schedule is not None:
             last += make_timer(pool.schedule, pool.size_max, plan.run_hours, made, place)
-    options = place.after(*last)
-    options.provider = own
     Guard(
         "guard",
         {
@@ -80,7 +79,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
             "pools": training,
             "region": plan.region,
         },
-        options,
+        place.after_ours(*last),
     )
     return Deployment(
         stack_id=place.stack_id,
@@ -97,7 +96,7 @@ def look(spec: StackSpec) -> Facts:
     return UNSEEN
 
 
-def _place(region: str, project: str, stack: str, proof: Proof) -> Place:
+def _place(region: str, project: str, stack: str, own: AtollProvider, proof: Proof) -> Place:
     provider = aws.Provider("aws", region=region)
     account = aws.get_caller_identity_output(opts=InvokeOutputOptions(provider=provider))
     return Place(
@@ -107,21 +106,23 @@ def _place(region: str, project: str, stack: str, proof: Proof) -> Place:
         region=region,
         account=account.account_id,
         provider=provider,
+        own=own,
         proof=proof,
     )
 
 
 def _image(pool: PoolPlan, place: Place) -> Output[str]:
     machines = machine_table("aws").machines
-    name = image_name(pool, {machine: bool(known.devices) for machine, known in machines.items()})
-    return aws.ssm.get_parameter_output(name=name, opts=place.asking()).insecure_value
+    has_gpu = any(machines[name].devices for name in pool.rented.machines)
+    return aws.ssm.get_parameter_output(
+        name=image_name(has_gpu=has_gpu), opts=place.asking()
+    ).insecure_value
 
 
 def _text(
-    pool: PoolPlan, stores: Mapping[str, Bucket], api_key: ApiKey, place: Place
+    pool: PoolPlan, sha256: str, stores: Mapping[str, Bucket], api_key: ApiKey, place: Place
 ) -> Output[str]:
     """The boot text: known once the names of the stores are."""
-    sha256 = build_bundle(ROOT).sha256
     return Output.all(
         place.stack_id,
         place.name(pool.name),

@@ -7,9 +7,9 @@ import pulumi_aws as aws
 from pulumi import Output, Resource
 
 from infra.clouds.aws.place import Place
-from infra.clouds.aws.rights import assume_policy, group_arn, node_policy
+from infra.clouds.aws.rights import assume_policy, node_policy
 from infra.clouds.aws.stores import Bucket
-from infra.clouds.resources import ApiKey, AtollProvider
+from infra.clouds.resources import ApiKey
 from infra.plan.names import Role
 
 # Session Manager instead of an open port: AWS's own list of what its agent needs.
@@ -31,11 +31,9 @@ def make_identities(
     return {role: _identity(role, buckets, place) for role in roles}
 
 
-def make_api_key(place: Place, provider: AtollProvider) -> ApiKey:
+def make_api_key(place: Place) -> ApiKey:
     """The endpoint's key, drawn by the kit's own provider."""
-    options = place.after()
-    options.provider = provider
-    return ApiKey("api-key", {"stack_id": place.stack_id}, options)
+    return ApiKey("api-key", {"stack_id": place.stack_id}, place.after_ours())
 
 
 def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identity:
@@ -49,12 +47,11 @@ def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identi
         opts=place.after(),
     )
     names = Output.all(**{store: bucket.name for store, bucket in buckets.items()})
-    group = Output.all(place.account, name).apply(lambda a: group_arn(place.region, a[0], a[1]))
     rights = aws.iam.RolePolicy(
         role,
         name=name,
         role=made.name,
-        policy=Output.all(names, group).apply(
+        policy=Output.all(names, place.group_arn(role)).apply(
             lambda a: node_policy(role, a[0], a[1] if role == "training" else None)
         ),
         opts=place.after(),

@@ -6,7 +6,6 @@ is there before an old one goes.
 """
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi_aws as aws
@@ -195,13 +194,13 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def image_name(plan: PoolPlan, has_gpu: Mapping[str, bool]) -> str:
+def image_name(*, has_gpu: bool) -> str:
     """Public parameter that names the newest image: with a driver where there is a GPU.
 
     Source: AWS Systems Manager, "Ubuntu AMIs by parameter"; Deep Learning AMI release notes
     (read 2026-11).
     """
-    if any(has_gpu[machine] for machine in plan.rented.machines):
+    if has_gpu:
         return (
             "/aws/service/deeplearning/ami/x86_64/"
             "base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"

@@ -6,17 +6,10 @@ from dataclasses import dataclass
 import pulumi_aws as aws
 from pulumi import InvokeOutputOptions, Output, Resource, ResourceOptions
 
-from infra.clouds.resources import Proof
+from infra.clouds.aws.rights import group_arn
+from infra.clouds.aws.tags import TAG_ID, TAG_PROJECT, TAG_ROLE, TAG_STACK
+from infra.clouds.resources import AtollProvider, Proof
 from infra.plan.names import rented_name
-
-# By these a sweep finds everything without Pulumi's state.
-TAG_PROJECT, TAG_STACK, TAG_ID, TAG_ROLE = (
-    "atoll:project",
-    "atoll:stack",
-    "atoll:stack-id",
-    "atoll:role",
-)
-TAG_RETAIN = "atoll:retain"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +22,7 @@ class Place:
     region: str
     account: Output[str]
     provider: aws.Provider
+    own: AtollProvider
     proof: Proof
 
     def after(self, *resources: Resource) -> ResourceOptions:
@@ -42,6 +36,10 @@ class Place:
             delete_before_replace=True,
         )
 
+    def after_ours(self, *resources: Resource) -> ResourceOptions:
+        """The same for a resource of the kit's own provider."""
+        return ResourceOptions(provider=self.own, depends_on=[self.proof, *resources])
+
     def asking(self) -> InvokeOutputOptions:
         """For what is only looked up."""
         return InvokeOutputOptions(provider=self.provider)
@@ -49,6 +47,12 @@ class Place:
     def name(self, part: str = "") -> Output[str]:
         """Name of a thing of this stack."""
         return self.stack_id.apply(lambda stack_id: rented_name(stack_id, part))
+
+    def group_arn(self, pool: str) -> Output[str]:
+        """Of a pool's Auto Scaling group, which need not be there yet."""
+        return Output.all(self.account, self.name(pool)).apply(
+            lambda a: group_arn(self.region, a[0], a[1])
+        )
 
     def path(self) -> Output[str]:
         """Where its roles are: IAM lists by path, and its roles can't be found by tag."""

@@ -76,6 +76,22 @@ def timer_policy(group_arn: str) -> str:
     return _text([_allow("Size", ["autoscaling:SetDesiredCapacity"], [group_arn])])
 
 
+def tls_only_policy(bucket_arn: str) -> str:
+    """Of a bucket: who comes without TLS is refused, whatever else would let them in."""
+    return _text(
+        [
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [bucket_arn, f"{bucket_arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ]
+    )
+
+
 def group_arn(region: str, account: str, group: str) -> str:
     """Of an Auto Scaling group by its name; its own id is drawn when it is made."""
     return f"arn:aws:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{group}"

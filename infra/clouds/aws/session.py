@@ -4,25 +4,20 @@ Nodes have ways of their own (`runtime.clouds.aws`, `runtime.objects`).
 """
 
 import boto3  # type: ignore[import-untyped]
-from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from obstore.auth.boto3 import Boto3CredentialProvider
 
+from infra.clouds.aws.sweeping.api import Api
+from infra.clouds.aws.sweeping.faults import told
 from infra.plan.names import rented_name
-from runtime.errors import Refused, Unavailable
+from runtime.errors import Missing, Refused
 from runtime.objects import Store, open_store
-
-PATIENT = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10)
-NO_BUCKET = {"404", "NoSuchBucket"}
 
 
 def open_session(region: str) -> boto3.Session:
     """In a region; raises Refused where there are no credentials."""
-    session = boto3.Session(region_name=region)
-    try:
+    with told("sts", region):
+        session = boto3.Session(region_name=region)
         found = session.get_credentials()
-    except BotoCoreError as fault:
-        raise Refused(f"AWS credentials: {fault}; run: aws configure") from fault
     if found is None:
         raise Refused(
             "AWS credentials: found none; allowed what AWS's own tools read: AWS_PROFILE, "
@@ -46,13 +41,9 @@ def open_bucket(url: str, region: str) -> Store:
 
 def has_bucket(url: str, region: str) -> bool:
     """Whether a bucket is there and ours. Raises AtollError where that can't be known."""
-    client = open_session(region).client("s3", config=PATIENT)
+    api = Api(open_session(region), region)
     try:
-        client.head_bucket(Bucket=url.removeprefix("s3://"))
-    except ClientError as fault:
-        if fault.response["Error"]["Code"] in NO_BUCKET:
-            return False
-        raise Refused(f"{url}: {fault}") from fault
-    except BotoCoreError as fault:
-        raise Unavailable(f"{url}: {fault}") from fault
+        api.do("s3", "head_bucket", Bucket=url.removeprefix("s3://"))
+    except Missing:
+        return False
     return True

@@ -1,15 +1,16 @@
 """Five buckets: one per right, encrypted, closed to the public, reached by TLS alone."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi_aws as aws
 from pulumi import FileAsset, Output, Resource, ResourceOptions
 
-from infra.bundle import build_bundle, kept_bundle
-from infra.checkout import ROOT, home
-from infra.clouds.aws.place import TAG_RETAIN, Place
+from infra.bundle import Bundle
+from infra.checkout import home, replace_file
+from infra.clouds.aws.place import Place
+from infra.clouds.aws.rights import tls_only_policy
+from infra.clouds.aws.tags import TAG_RETAIN
 from infra.plan.stores import StorePlan
 
 ABORT_DAYS = 1  # what an upload has left that was never finished
@@ -25,10 +26,10 @@ class Bucket:
     ready: Resource  # the last of its parts: nobody may write before it is closed to others
 
 
-def make_stores(plans: tuple[StorePlan, ...], place: Place) -> dict[str, Bucket]:
+def make_stores(plans: tuple[StorePlan, ...], bundle: Bundle, place: Place) -> dict[str, Bucket]:
     """One bucket per right, by role; the runtime lies in its own."""
     buckets: dict[str, Bucket] = {plan.role: _bucket(plan, place) for plan in plans}
-    _upload(buckets["bundle"], place)
+    _upload(bundle, buckets["bundle"], place)
     return buckets
 
 
@@ -122,33 +123,19 @@ def _age(role: str, bucket: aws.s3.Bucket, options: ResourceOptions) -> None:
     )
 
 
-def tls_only_policy(bucket_arn: str) -> str:
-    """Whoever comes without TLS is refused, whatever else would let them in."""
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Sid": "TlsOnly",
-                    "Effect": "Deny",
-                    "Principal": "*",
-                    "Action": "s3:*",
-                    "Resource": [bucket_arn, f"{bucket_arn}/*"],
-                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                }
-            ],
-        }
-    )
+def _upload(bundle: Bundle, bucket: Bucket, place: Place) -> None:
+    """The runtime, named by its digest. A node that boots by the old name still finds it.
 
-
-def _upload(bucket: Bucket, place: Place) -> None:
-    """The runtime, named by its digest. A node that boots by the old name still finds it."""
-    bundle = build_bundle(ROOT)
+    From a file: what is uploaded from a program's memory stands in Pulumi's state.
+    """
+    path = home() / "bundles" / bundle.sha256
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, bundle.data)
     aws.s3.BucketObjectv2(
         "runtime",
         bucket=bucket.name,
         key=bundle.sha256,
-        source=FileAsset(str(kept_bundle(bundle, home()))),
+        source=FileAsset(str(path)),
         opts=ResourceOptions.merge(
             place.after(bucket.ready), ResourceOptions(retain_on_delete=True)
         ),

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import boto3  # type: ignore[import-untyped]
 
-from infra.clouds.aws.place import TAG_RETAIN
 from infra.clouds.aws.sweeping.api import Api
 from infra.clouds.aws.sweeping.clearing import clear_all
 from infra.clouds.aws.sweeping.deleting import ORDER, Rented
 from infra.clouds.aws.sweeping.finding import Thing, find
 from infra.clouds.aws.sweeping.pricing import usd_per_hour
+from infra.clouds.aws.tags import TAG_RETAIN
 from infra.clouds.leftovers import SweepReport
 
 

@@ -10,21 +10,12 @@ from pulumi import Input, Output, Resource
 
 from infra.clouds.aws.nodes import Pool
 from infra.clouds.aws.place import Place
-from infra.clouds.aws.rights import assume_policy, group_arn, timer_policy
+from infra.clouds.aws.rights import assume_policy, timer_policy
 from infra.plan.schedule import Wall, later, wall
 from runtime.node_spec import Schedule
 
 # A universal target (EventBridge Scheduler user guide, read 2026-11).
 SET_CAPACITY = "arn:aws:scheduler:::aws-sdk:autoscaling:setDesiredCapacity"
-DAYS = {
-    "mon": "MON",
-    "tue": "TUE",
-    "wed": "WED",
-    "thu": "THU",
-    "fri": "FRI",
-    "sat": "SAT",
-    "sun": "SUN",
-}
 RETRIES, RETRY_S = 5, 600
 
 
@@ -47,9 +38,7 @@ def make_timer(
         "timer",
         name=place.name("timer"),
         role=role.name,
-        policy=Output.all(place.account, pool.group).apply(
-            lambda a: timer_policy(group_arn(place.region, a[0], a[1]))
-        ),
+        policy=place.group_arn(pool.name).apply(timer_policy),
         opts=place.after(),
     )
     moments = {"grow": (wall(schedule), nodes), "shrink": (later(wall(schedule), run_hours), 0)}
@@ -61,7 +50,7 @@ def make_timer(
 
 def cron(at: Wall) -> str:
     """Six fields, one of the two days a question mark."""
-    days = ",".join(DAYS[day] for day in at.weekdays)
+    days = ",".join(at.weekdays).upper()
     return f"cron({at.minute} {at.hour} ? * {days} *)"
 
 

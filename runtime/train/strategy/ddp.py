@@ -205,8 +205,7 @@ class Ddp:
     def _await(self, work: Work) -> None:
         """Until it is done or the epoch is over; raises PeerLost.
 
-        In turns, since of some hundred collectives whose connections are shut down gloo leaves one
-        waiting for its deadline all the same.
+        In turns: what gloo no longer wakes (see GLOO_THREADS) must not outlast its epoch.
         """
         if self._is_gpu:
             guarded(work.wait)

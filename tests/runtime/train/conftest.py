@@ -17,13 +17,13 @@ import pytest
 from infra.clouds.local.processes import DEAD, kill_all, read_stat
 from runtime.coordination.log import EpochRecord, PoolLog, Presence, RunEntry, epoch_log
 from runtime.errors import Missing
-from runtime.node_spec import ModelSpec, NodeSpec, Schedule, StoreUrls, TrainSpec
+from runtime.node_spec import NodeSpec, Schedule, StoreUrls, TrainSpec
 from runtime.objects import Store, file_url, open_store
 from tests.doubles.wires import Wires
 from tests.subnet import Subnet
+from tests.tiny import tiny_spec, write_texts
 
 ROOT = Path(__file__).resolve().parents[3]
-MODEL = "tiny"
 RUN = "run-test"
 WAIT_S = 120.0
 
@@ -34,45 +34,6 @@ def eventually(is_so: Callable[[], bool], what: Callable[[], str]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, f"not within {WAIT_S:.0f} s: {what()}"
         time.sleep(0.05)
-
-
-def tiny_spec(data: Path, **changes: object) -> TrainSpec:
-    """A run of seconds."""
-    spec = TrainSpec(
-        model_name=MODEL,
-        model=ModelSpec(
-            vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, hidden=64, context=64
-        ),
-        data=str(data),
-        nodes=2,
-        min_nodes=1,
-        steps=60,
-        global_batch=6,
-        micro_batch=2,
-        sequence_tokens=32,
-        learning_rate=1e-2,
-        warmup_steps=5,
-        weight_decay=0.1,
-        clip_norm=1.0,
-        seed=0,
-        checkpoint_every_steps=10,
-        validate_every_steps=20,
-        join_s=60,
-        pause_s_max=60,
-        unsaved_s_max=600,
-        watchdog_s=5,
-        threads_per_worker=1,
-    )
-    return TrainSpec.model_validate(spec.model_dump() | changes)
-
-
-def write_texts(folder: Path, files: int = 12) -> Path:
-    """Some text with something to learn in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(files):
-        lines = [f"def add_{n}(a, b):\n    return a + b + {n * number}\n" for n in range(60)]
-        (folder / f"part{number}.py").write_text("".join(lines))
-    return folder
 
 
 @dataclass(slots=True)

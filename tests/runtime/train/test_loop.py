@@ -35,8 +35,8 @@ from runtime.train.strategy import Strategy, words_max
 from runtime.train.text import read_corpus
 from runtime.train.worker import shape_of
 from tests.doubles.writer import WriterHere
-from tests.runtime.train.conftest import tiny_spec, write_texts
 from tests.runtime.train.group import Group, at_once
+from tests.tiny import tiny_spec, write_texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

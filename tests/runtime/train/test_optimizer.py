@@ -11,7 +11,7 @@ from torch import nn
 
 from runtime.node_spec import TrainSpec
 from runtime.train.optimizer import FLOOR, apply, build_optimizer, learning_rate
-from tests.runtime.train.conftest import tiny_spec
+from tests.tiny import tiny_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

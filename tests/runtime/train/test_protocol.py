@@ -26,7 +26,7 @@ from runtime.train.protocol import (
     Stepped,
     Work,
 )
-from tests.runtime.train.conftest import tiny_spec
+from tests.tiny import tiny_spec
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 counts = st.integers(0, 1 << 40)

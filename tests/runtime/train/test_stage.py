@@ -13,7 +13,7 @@ from runtime.train.optimizer import build_optimizer
 from runtime.train.stage import DTYPES, Shape, Stage
 from runtime.train.state import copy_in, tensors_of
 from runtime.train.worker import shape_of
-from tests.runtime.train.conftest import tiny_spec
+from tests.tiny import tiny_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = tiny_spec(Path("unused"))

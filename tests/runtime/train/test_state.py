@@ -15,7 +15,7 @@ from runtime.train import state as module
 from runtime.train.optimizer import apply, build_optimizer
 from runtime.train.state import copy_in, set_step, tensors_of, to_shards
 from runtime.train.worker import shape_of
-from tests.runtime.train.conftest import tiny_spec
+from tests.tiny import tiny_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

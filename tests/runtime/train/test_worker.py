@@ -24,8 +24,8 @@ from runtime.train.protocol import Epoch, Event, Formed, Paused, Stepped, Work
 from runtime.train.state import tensors_of
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.worker import Worker
-from tests.runtime.train.conftest import tiny_spec, write_texts
 from tests.runtime.train.group import Group, at_once
+from tests.tiny import tiny_spec, write_texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,7 +21,7 @@ ACTIONS = {
     "budgets:DescribeBudgets": "budgets:ViewBudget",
     "budgets:DeleteBudget": "budgets:ModifyBudget",
 }
-GONE = {"InvalidPlacementGroup.Unknown", "Gateway.NotAttached"}
+GONE = {"404", "InvalidPlacementGroup.Unknown", "Gateway.NotAttached"}  # 404: a HEAD has no words
 HELD = {
     "BucketNotEmpty",
     "ConflictException",

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from infra.clouds.aws.place import TAG_ID
 from infra.clouds.aws.sweeping.api import Api, Row
 from infra.clouds.aws.sweeping.faults import code_of
 from infra.clouds.aws.sweeping.listing import (
@@ -25,6 +24,7 @@ from infra.clouds.aws.sweeping.listing import (
     TARGET_GROUPS,
     Listing,
 )
+from infra.clouds.aws.tags import TAG_ID
 from infra.plan.names import rented_name
 from runtime.errors import Missing
 
