@@ -104,7 +104,7 @@ def ask(
         finish_reason, tokens = None, None
         with client.stream("POST", "/v1/completions", json=body) as response:
             _check(response)
-            for event in _events(response.iter_lines()):
+            for event in _events(_lines(response.iter_bytes())):
                 for choice in event.choices:
                     texts.append(choice.text)
                     show(choice.text)
@@ -196,6 +196,16 @@ def _message(body: bytes) -> str:
         return _ErrorBody.model_validate_json(body).error.message
     except ValidationError:
         return body.decode(errors="replace").strip()[:200]
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
+    """Lines as event streams end them. httpx's own end at what Unicode calls a line end, too, which
+    may stand in the midst of a JSON text."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace").removesuffix("\r")
 
 
 def _events(lines: Iterator[str]) -> Iterator[_Event]:

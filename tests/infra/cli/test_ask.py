@@ -16,7 +16,12 @@ from runtime.serve.api.errors import ApiError, unavailable, wrong_key
 from tests.infra.cli.conftest import ScriptedClock
 
 KEY = "a key for tests"
-PIECES = ("    with open", "(path) as file:\n", "é€")
+PIECES = (
+    "    with open",
+    "(path) as file:\n",
+    "é€",
+    "\x85 \u2028 \u2029",
+)  # no line ends of a stream
 QUESTION = Question(prompt="def read_lines(path):\n", max_tokens=8, temperature=0.0, seed=7)
 
 

@@ -15,9 +15,6 @@ from runtime.node_spec import Schedule
 from tests.infra.provider.pool_under_test import PoolUnderTest
 
 LONG_AGO = timedelta(seconds=JOIN_GRACE_S + 60)
-NOW = datetime.now(UTC)
-DUE = Schedule(minute=NOW.minute, hour=NOW.hour)
-NOT_DUE = Schedule(minute=NOW.minute, hour=(NOW.hour + 12) % 24)
 
 
 @dataclass
@@ -60,6 +57,12 @@ class Kept:
         self.pool.control.put("nodes/training-0", presence.model_dump_json().encode())
 
 
+def due(in_hours: int = 0) -> Schedule:
+    """A schedule of this minute: made when a test needs it, since a tick soon is too old."""
+    now = datetime.now(UTC)
+    return Schedule(minute=now.minute, hour=(now.hour + in_hours) % 24)
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> Callable[[Schedule | None], Kept]:
     """Makes a training pool of at most three nodes."""
@@ -75,20 +78,21 @@ MakeKept = Callable[[Schedule | None], Kept]
 
 
 def test_a_due_run_is_claimed_once_by_however_many_look(kept: MakeKept) -> None:
-    pool = kept(DUE)
+    schedule = due()
+    pool = kept(schedule)
     timers = [pool.timer(f"keeper-{n}") for n in range(8)]
 
     with ThreadPoolExecutor(8) as threads:
         sizes = list(threads.map(lambda timer: timer.look(0), timers))
 
     [run] = pool.log().state().runs
-    assert run.tick == DUE.last_tick(datetime.now(UTC))
+    assert run.tick == schedule.last_tick(datetime.now(UTC))
     assert 3 in sizes
     assert set(sizes) <= {3, None}
 
 
 def test_what_is_not_due_or_not_scheduled_starts_nothing(kept: MakeKept) -> None:
-    for schedule in (NOT_DUE, None):
+    for schedule in (due(in_hours=12), None):
         pool = kept(schedule)
 
         assert pool.timer().look(0) is None
@@ -96,7 +100,7 @@ def test_what_is_not_due_or_not_scheduled_starts_nothing(kept: MakeKept) -> None
 
 
 def test_a_tick_during_a_run_is_skipped_and_not_made_up_for(kept: MakeKept) -> None:
-    pool = kept(DUE)
+    pool = kept(due())
     pool.log().claim("asked-for", datetime.now(UTC))
     pool.say("asked-for")
 
@@ -108,7 +112,7 @@ def test_a_tick_during_a_run_is_skipped_and_not_made_up_for(kept: MakeKept) -> N
 
 
 def test_a_tick_of_a_held_pool_waits_for_the_release(kept: MakeKept) -> None:
-    pool = kept(DUE)
+    pool = kept(due())
     pool.log().hold("up of test", datetime.now(UTC))
     timer = pool.timer()
 
