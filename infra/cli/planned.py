@@ -9,7 +9,7 @@ from infra.cli.screen import Screen
 from infra.cli.shapes import CostShape, PlanShape, PoolShape, StoreShape
 from infra.clouds import look
 from infra.config import read_spec
-from infra.plan.money import Cost, told
+from infra.plan.money import Cost, told, told_most
 from infra.plan.plan import Plan, PoolPlan, plan
 from runtime.errors import Refused
 
@@ -44,10 +44,7 @@ def print_plan(shape: PlanShape, screen: Screen) -> None:
             ("part", "what", "USD", "per"),
             [(c.part, c.what, told((c.low_usd, c.high_usd)), c.per) for c in shape.costs],
         )
-        screen.line(
-            f"at most {shape.price_per_hour_training_usd:.2f} USD per hour while it trains, and "
-            f"{shape.price_per_run_usd:.2f} USD for a run"
-        )
+        screen.line(told_most(shape.price_per_hour_training_usd, shape.price_per_run_usd))
     screen.line(f"price {shape.price_per_hour_usd:.2f} USD per hour: {shape.price_note}")
     for sentence in shape.advice:
         screen.line(f"advice: {sentence}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pulumi
 
+from infra.plan.money import Price
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
@@ -14,7 +16,7 @@ class Deployment:
     endpoint_url: pulumi.Output[str]
     api_key: pulumi.Output[str]  # secret
     store_urls: Mapping[str, pulumi.Output[str]]
-    price_per_hour_usd: float
+    price: Price
 
 
 def export(deployment: Deployment) -> None:
@@ -23,4 +25,7 @@ def export(deployment: Deployment) -> None:
     pulumi.export("endpoint_url", deployment.endpoint_url)
     pulumi.export("api_key", pulumi.Output.secret(deployment.api_key))
     pulumi.export("store_urls", dict(deployment.store_urls))
-    pulumi.export("price_per_hour_usd", deployment.price_per_hour_usd)
+    price = deployment.price
+    pulumi.export("price_per_hour_usd", price.usd_per_hour(is_training=False)[1])
+    pulumi.export("price_per_hour_training_usd", price.usd_per_hour(is_training=True)[1])
+    pulumi.export("price_per_run_usd", price.usd_per_run[1])

@@ -180,6 +180,32 @@ def _known(usd: float | None, what: str) -> float:
     return usd
 
 
+def receipt(price: Price) -> list[str]:
+    """All parts and their sums, as lines of plain text with columns; none where nothing is rented."""
+    if not price.costs:
+        return []
+    rows = [
+        (cost.part, cost.what, told((cost.low_usd, cost.high_usd)), f"USD per {cost.per}")
+        for cost in price.costs
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    at_rest, training = (price.usd_per_hour(is_training=busy)[1] for busy in (False, True))
+    most = told_most(training, price.usd_per_run[1])
+    return [*lines, most, f"price {at_rest:.2f} USD per hour: {price.note}"]
+
+
+def told_most(usd_per_hour: float, usd_per_run: float) -> str:
+    """What training comes to, in a sentence."""
+    return (
+        f"at most {usd_per_hour:.2f} USD per hour while it trains, and "
+        f"{usd_per_run:.2f} USD for a run"
+    )
+
+
 def told(usd: tuple[float, float]) -> str:
     """A price or a range, as people read it: what costs little does not look like nothing."""
     low, high = map(_told, usd)

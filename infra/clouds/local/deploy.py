@@ -47,7 +47,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         endpoint_url=balancer.url,
         api_key=Output.secret(api_key.key),
         store_urls={role: store.url for role, store in stores.items()},
-        price_per_hour_usd=plan.price.usd_per_hour(is_training=False)[1],
+        price=plan.price,
     )
 
 
