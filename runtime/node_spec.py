@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from runtime.limits import DRAIN_NOTICE_S
+
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Device = Literal["cpu", "gpu"]
@@ -144,6 +146,9 @@ class GatewaySpec(Strict):
     api_key_sha256: tuple[str, ...] = Field(description="Hex digests of the accepted keys.")
     max_tokens: int = Field(ge=1)
     drain_s: float = Field(gt=0)
+    notice_s: float = Field(
+        default=DRAIN_NOTICE_S, gt=0, description="Until its balancer has seen it leave."
+    )
     port: int = Field(ge=1, le=65535)
 
 

@@ -181,7 +181,7 @@ def _known(usd: float | None, what: str) -> float:
 
 
 def receipt(price: Price) -> list[str]:
-    """All parts and their sums, as lines of plain text with columns; none where nothing is rented."""
+    """Parts and sums as lines of plain text in columns; none where nothing is rented."""
     if not price.costs:
         return []
     rows = [

@@ -128,6 +128,6 @@ def _pools(spec: StackSpec, facts: Facts) -> tuple[PoolPlan, ...]:
             size_at_rest=spec.serving.gateways,
             size_max=spec.serving.gateways,
             rented=pool(spec, "gateway"),
-            gateway=gateway_spec(spec.serving),
+            gateway=gateway_spec(spec.serving, spec.cluster.cloud),
         ),
     )

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from infra.plan.facts import Facts
 from infra.plan.fault import Fault
-from infra.plan.limits import DRAIN_S_MAX, GATEWAY_PORT, REPLICA_PORT
+from infra.plan.limits import DRAIN_S_MAX, GATEWAY_PORT, RENTED_NOTICE_S, REPLICA_PORT
 from infra.plan.settings import at
 from infra.plan.spec import CloudName, ServingSpec, TrainingSpec
+from runtime.limits import DRAIN_NOTICE_S
 from runtime.node_spec import GatewaySpec, ServeSpec
 
 
@@ -23,13 +24,14 @@ def serve_spec(spec: ServingSpec, training: TrainingSpec, cores: int) -> ServeSp
     )
 
 
-def gateway_spec(spec: ServingSpec) -> GatewaySpec:
+def gateway_spec(spec: ServingSpec, cloud: CloudName) -> GatewaySpec:
     """What a gateway is told; the digests of the keys are added when they are made."""
     return GatewaySpec(
         replicas=spec.replicas,
         api_key_sha256=(),
         max_tokens=spec.max_tokens,
         drain_s=spec.drain_s,
+        notice_s=DRAIN_NOTICE_S if cloud == "local" else RENTED_NOTICE_S,
         port=GATEWAY_PORT,
     )
 

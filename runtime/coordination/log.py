@@ -218,12 +218,18 @@ def _ended(run: RunEntry, end: PoolRecord) -> RunEntry:
     return replace(run, outcome=end.outcome, why=end.why)
 
 
-def is_live(run: RunEntry, presence: Iterable[tuple[Presence, datetime]], now: datetime) -> bool:
+def is_live(
+    run: RunEntry,
+    presence: Iterable[tuple[Presence, datetime]],
+    now: datetime,
+    boot_s: float = 0.0,
+) -> bool:
     """Whether an open run has a living member, or is too young to have one.
 
     `presence` comes with the store's time of its last write, `now` is the store's time too.
+    `boot_s` is what a machine may take until its node speaks.
     """
-    if now - run.claimed_at < timedelta(seconds=JOIN_GRACE_S):
+    if now - run.claimed_at < timedelta(seconds=JOIN_GRACE_S + boot_s):
         return True
     return any(
         p.run == run.run and now - written < timedelta(seconds=ALIVE_S) for p, written in presence

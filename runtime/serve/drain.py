@@ -21,18 +21,20 @@ class Drains(Protocol):
         """Return once no request is open."""
 
 
-async def drain(server: Drains, say: Callable[[], None], drain_s: float) -> None:
+async def drain(
+    server: Drains, say: Callable[[], None], drain_s: float, notice_s: float = DRAIN_NOTICE_S
+) -> None:
     """Walk from any state to stopped. What is open after `drain_s` is left for the caller to cut.
 
-    The notice is served in full even if nothing is open: balancers must see `/readyz` fail before
-    a new request may be refused.
+    The notice is served in full even if nothing is open: balancers must see `/readyz` fail, which
+    takes them up to `notice_s`, before a new request may be refused.
     """
     server.life.take(Event.LEAVE)
     say()
     if server.life.state is State.STOPPED:
         server.is_refusing = True
         return
-    await asyncio.sleep(DRAIN_NOTICE_S)
+    await asyncio.sleep(notice_s)
     server.is_refusing = True
     try:
         async with asyncio.timeout(drain_s):

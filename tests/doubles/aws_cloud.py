@@ -1,11 +1,13 @@
 """AWS for one node: instance metadata version 2, and two services that check every signature.
 
 Shapes: EC2 User Guide "Use the Instance Metadata Service" and "Spot Instance interruption notices",
-Auto Scaling API Reference "SetDesiredCapacity", Secrets Manager API Reference "GetSecretValue", all
+Auto Scaling API Reference "SetDesiredCapacity" and
+"TerminateInstanceInAutoScalingGroup", Secrets Manager API Reference "GetSecretValue", all
 read 2026-11. Signatures are computed by botocore from the secret that metadata gave out.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
@@ -19,6 +21,7 @@ from tests.doubles.cloud_server import Answered, Asked, FakeServices
 
 PLACE = AwsPlace(region="eu-central-1", group="atoll-5e1f-training")
 ROLE = "atoll-training"
+INSTANCE = "i-0123456789abcdef0"
 HOUR = timedelta(hours=1)
 SKEW_MAX = timedelta(minutes=5)
 
@@ -34,6 +37,7 @@ class FakeAws(FakeServices):
         super().__init__()
         self.action: dict[str, str] | None = None
         self.is_rebalance_advised = False
+        self.members = {INSTANCE}  # of the group
         self._sessions: set[str] = set()
         self.cloud = AwsCloud(
             PLACE,
@@ -89,6 +93,7 @@ class FakeAws(FakeServices):
         keys = self._keys(self.behind)
         roles = "meta-data/iam/security-credentials/"
         items: dict[str, object] = {
+            "meta-data/instance-id": INSTANCE,
             roles: ROLE,
             roles + ROLE: {
                 "Code": "Success",
@@ -100,7 +105,7 @@ class FakeAws(FakeServices):
                 "Expiration": (self.clock.at + HOUR).strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
             "dynamic/instance-identity/document": {
-                "instanceId": "i-0123456789abcdef0",
+                "instanceId": INSTANCE,
                 "region": PLACE.region,
                 "availabilityZone": "eu-central-1a",
                 "accountId": "000000000000",
@@ -159,20 +164,45 @@ class FakeAws(FakeServices):
         return None
 
     def _resize(self, asked: Asked) -> Answered:
-        form = dict(parse_qsl(asked.body.decode(), strict_parsing=True))
+        form = self._form(asked)
+        if form["Action"] == "TerminateInstanceInAutoScalingGroup":
+            return self._end(form)
+        if form["Action"] == "CompleteLifecycleAction":
+            return self._begin(form)
         size = int(form.pop("DesiredCapacity"))
-        assert asked.method == "POST"
-        assert asked.path == "/"
-        assert asked.headers["content-type"].startswith("application/x-www-form-urlencoded")
         assert form.pop("HonorCooldown") == "false"
         assert form.pop("Action") == "SetDesiredCapacity"
-        assert form.pop("Version") == "2011-01-01"
         if form != {"AutoScalingGroupName": PLACE.group}:
             return _xml_fault("ValidationError", "AutoScalingGroup name not found")
         if not 0 <= size <= 4:
             return _xml_fault("ValidationError", f"New SetDesiredCapacity value {size} is above 4")
         self.size = size
         return Answered(body="<SetDesiredCapacityResponse/>")
+
+    def _form(self, asked: Asked) -> dict[str, str]:
+        assert asked.method == "POST"
+        assert asked.path == "/"
+        assert asked.headers["content-type"].startswith("application/x-www-form-urlencoded")
+        form = dict(parse_qsl(asked.body.decode(), strict_parsing=True))
+        assert form.pop("Version") == "2011-01-01"
+        return form
+
+    def _end(self, form: Mapping[str, str]) -> Answered:
+        """Of one machine, with the size that it was one of."""
+        assert form["ShouldDecrementDesiredCapacity"] == "true"
+        instance = form["InstanceId"]
+        if instance not in self.members:
+            return _xml_fault("ValidationError", f"Instance Id not found - {instance}")
+        self.members.remove(instance)
+        return Answered(body="<TerminateInstanceInAutoScalingGroupResponse/>")
+
+    def _begin(self, form: Mapping[str, str]) -> Answered:
+        """One that was waited for."""
+        assert form["LifecycleHookName"] == "boot"
+        assert form["LifecycleActionResult"] == "CONTINUE"
+        if form["InstanceId"] not in self.members:
+            return _xml_fault("ValidationError", "No active Lifecycle Action found")
+        return Answered(body="<CompleteLifecycleActionResponse/>")
 
     def _secret(self, asked: Asked, target: str) -> Answered:
         assert target == "secretsmanager.GetSecretValue"

@@ -135,6 +135,7 @@ class Region:
         *,
         may: str,  # the role in the store whose keys metadata gives out
         has_metadata: bool = True,
+        has_group: bool = True,
         files: Mapping[str, str] | None = None,  # by path below /
     ) -> Machine:
         """Switch the next machine on."""
@@ -157,6 +158,7 @@ class Region:
             socket=self.store.socket,
             certificate=str(self.folder / "server.pem"),
             has_metadata=has_metadata,
+            has_group=has_group,
         )
         (shared / "sky.json").write_text(json.dumps(told._asdict()))
         above = self._start(

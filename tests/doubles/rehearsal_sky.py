@@ -37,6 +37,7 @@ class Sky(NamedTuple):
     socket: str  # of S3
     certificate: str
     has_metadata: bool = True
+    has_group: bool = True
 
 
 class MachineAws(FakeAws):
@@ -45,6 +46,7 @@ class MachineAws(FakeAws):
     def __init__(self, sky: Sky) -> None:
         super().__init__()
         self._sky = sky
+        self.members = {sky.instance} if sky.has_group else set()
 
     def _keys(self, behind: int = 0) -> Credentials:
         return Credentials(*self._sky.keys)

@@ -95,12 +95,19 @@ def packed(**members: bytes) -> bytes:
 
 def policies() -> dict[str, str]:
     """What each role of node may do, and two that may less."""
-    may = {role: node_policy(role, BUCKETS, None) for role in get_args(Role)}
+    may = {role: _of_stores(node_policy(role, BUCKETS, "*")) for role in get_args(Role)}
     silent = json.loads(may["gateway"])
     silent["Statement"] = [s for s in silent["Statement"] if s["Sid"] != "ControlWrite"]
     blind = json.loads(may["gateway"])
     blind["Statement"] = [s for s in blind["Statement"] if not s["Sid"].startswith("Bundle")]
     return {**may, "silent": json.dumps(silent), "blind": json.dumps(blind)}
+
+
+def _of_stores(policy: str) -> str:
+    """Without what a store does not know of."""
+    document = json.loads(policy)
+    document["Statement"] = [s for s in document["Statement"] if s["Sid"] != "Group"]
+    return json.dumps(document)
 
 
 @contextmanager

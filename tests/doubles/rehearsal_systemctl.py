@@ -72,7 +72,15 @@ def supervise(unit: dict[str, list[str]]) -> None:
             check=False,
         )
         (SHARED / "exits").open("a").write(f"{ran.returncode}\n")
-        if ran.returncode == 0 or str(ran.returncode) in unit["RestartPreventExitStatus"]:
+        post = shlex.split(unit["ExecStopPost"][0].lstrip("-+").replace("$$", "$"))
+        if post:
+            status = {"PATH": path, "EXIT_STATUS": str(ran.returncode)}
+            subprocess.run(post, env=status, check=False)
+        if ran.returncode == 0:
+            os._exit(0)
+        if str(ran.returncode) in unit["RestartPreventExitStatus"]:
+            if unit["FailureAction"] == ["poweroff"]:
+                (SHARED / "off").touch()
             os._exit(0)
         time.sleep(float(unit["RestartSec"][0]))
 

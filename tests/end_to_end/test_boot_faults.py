@@ -8,8 +8,6 @@ from hashlib import sha256
 import pytest
 
 from infra.plan.names import Role
-from runtime.node_spec import AwsPlace
-from tests.doubles.aws_cloud import PLACE
 from tests.doubles.rehearsal import AUTHORITIES, Machine, Region
 from tests.doubles.rehearsal_stack import (
     BUNDLE,
@@ -47,9 +45,9 @@ class Fault:
     bundle: bytes | None = None  # None: the good one
     sha256: str | None = None  # None: of the bundle
     installer: str = INSTALLER
-    changes: Mapping[str, object] = field(default_factory=dict)  # of the template
     files: Mapping[str, str] = field(default_factory=dict)
     has_metadata: bool = True
+    has_group: bool = True
     edit: tuple[str, str] = ("", "")  # of the text: a limit that nobody waits for
     is_heard: bool = True  # it can say so in the store
 
@@ -144,7 +142,7 @@ FAULTS: Mapping[str, Fault] = {
         sha256=ABSENT,
         pool="training",
         may="training",
-        changes={"aws": AwsPlace(region=PLACE.region, group="another")},
+        has_group=False,
     ),
 }
 
@@ -163,11 +161,12 @@ def boot_with(there: Region, fault: Fault) -> Machine:
     name = fault.sha256 or sha256(data).hexdigest()
     if fault.bundle is not None:
         opened(there.store, "bundle").put(name, data)
-    text = text_of(template(fault.pool, name, **fault.changes), fault.installer)
+    text = text_of(template(fault.pool, name), fault.installer)
     return there.boot(
         text.replace(*fault.edit) if fault.edit[0] else text,
         may=fault.may,
         has_metadata=fault.has_metadata,
+        has_group=fault.has_group,
         files=fault.files,
     )
 
@@ -198,7 +197,7 @@ def test_a_node_that_cannot_boot_says_why_and_goes_off(
     assert told.address == machine.address
 
 
-def test_a_training_node_that_cannot_boot_sets_its_group_to_nothing(
+def test_a_training_node_that_cannot_boot_leaves_its_group(
     failed: Mapping[str, Machine],
 ) -> None:
     machine, other = failed["of a training node"], failed["of a training node without its group"]
@@ -207,7 +206,7 @@ def test_a_training_node_that_cannot_boot_sets_its_group_to_nothing(
         each.booted()
 
     assert [status for status, _ in machine.orders] == [200]
-    assert "DesiredCapacity=0" in machine.orders[0][1]
+    assert "ShouldDecrementDesiredCapacity=true" in machine.orders[0][1]
     assert {status for status, _ in other.orders} == {400}
     assert "the size of the group stays" in other.console
     assert other.is_off

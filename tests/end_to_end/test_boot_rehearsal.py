@@ -45,6 +45,8 @@ def test_a_region_trains_a_model_and_serves_it(store: RoleStore) -> None:
         trainers = [
             there.boot(text_of(template("training")), may="training", files=TEXTS) for _ in range(2)
         ]
+        misfit = there.boot(text_of(template("training")).replace('"steps":40', '"steps":0'),
+                            may="training")  # fmt: skip
         for machine in there.machines:
             assert machine.booted() == 0, machine.console
         url = f"http://{gateway.address}:8080"
@@ -60,6 +62,11 @@ def test_a_region_trains_a_model_and_serves_it(store: RoleStore) -> None:
         assert outcome(log) == "published"
         assert answer["usage"]["completion_tokens"] > 0, answer
         assert all("DesiredCapacity=0" in form for m in trainers for _, form in m.orders)
+        until(lambda: misfit.is_off, lambda: f"what is refused goes off: {misfit.unit}")
+        assert [(status, "Terminate" in form) for status, form in misfit.orders] == [(200, True)]
+        for machine in (gateway, replica):
+            [(status, form)] = machine.orders
+            assert (status, "CompleteLifecycleAction" in form) == (200, True)
         assert all(tells_no_secret(machine) for machine in there.machines)
         assert is_left_to_its_user(replica)
 

@@ -14,6 +14,7 @@ Description=Atoll node
 Wants=network-online.target
 After=network-online.target
 StartLimitIntervalSec=0
+FailureAction=poweroff
 
 [Service]
 User=atoll
@@ -28,6 +29,7 @@ ExecStart=/opt/atoll/venv/bin/python -P -m runtime.node /var/lib/atoll/node.json
 Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=65
+ExecStopPost=-+/bin/sh -c '"'"'test "$$EXIT_STATUS" != 65 || python3 -I /opt/atoll/on_cloud.py "$$(cat /opt/atoll/place)" leave'"'"'
 TimeoutStopSec=35
 KillMode=mixed
 OOMPolicy=continue
@@ -121,7 +123,7 @@ finish() { # STATUS: at a fault say why, then stop the bill
   # Who is told to end, as by a reclaim, leaves its group as it is.
   if [[ $ROLE == training ]] && ((status != TOLD)); then
     END=$((SECONDS + END_S))
-    again cloud shrink || log "the size of the group stays"
+    again cloud leave || log "the size of the group stays"
   fi
   log "power off"
   timeout -k 5 "$END_S" systemctl poweroff || timeout -k 5 "$END_S" shutdown -P now || log "still on"
@@ -224,14 +226,16 @@ def main(place: dict[str, str], command: str, *words: str) -> None:
     elif command == "put":
         body = Path(words[0]).read_bytes()
         call("PUT", s3 + words[1].removeprefix("s3://"), region, body)
-    elif command == "shrink":
-        fields = {
-            "Action": "SetDesiredCapacity",
-            "Version": "2011-01-01",
-            "AutoScalingGroupName": place["group"],
-            "DesiredCapacity": "0",
-            "HonorCooldown": "false",
-        }
+    else:
+        fields = {"Version": "2011-01-01", "InstanceId": metadata("instance-id")[0]}
+        if command == "begin":
+            fields["Action"] = "CompleteLifecycleAction"
+            fields["AutoScalingGroupName"] = place["group"]
+            fields["LifecycleHookName"] = "boot"
+            fields["LifecycleActionResult"] = "CONTINUE"
+        else:
+            fields["Action"] = "TerminateInstanceInAutoScalingGroup"
+            fields["ShouldDecrementDesiredCapacity"] = "true"
         call("POST", SERVICE.format("autoscaling", region), region, urlencode(fields).encode())
 
 if __name__ == "__main__":
@@ -352,9 +356,14 @@ install -d -m 755 -o atoll -g atoll "$OWN"
 on_node describe "$WORK/template.json" "$NODE" "$ADDRESS" "$OWN/node.json"
 
 step unit
+install -m 644 "$WORK/on_cloud.py" /opt/atoll/on_cloud.py
+printf %s "$PLACE" >/opt/atoll/place
 printf %s "$UNIT" >/etc/systemd/system/atoll.service
 within "$CALL_S" systemctl daemon-reload
 within "$CALL_S" systemctl enable --now atoll.service
 
 step started
+if [[ $ROLE != training ]]; then
+  again cloud begin || log "the group does not know yet"
+fi
 rm -rf "$WORK"

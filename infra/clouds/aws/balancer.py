@@ -7,7 +7,7 @@ from pulumi import Input, Output, Resource
 
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.place import Place
-from infra.plan.limits import GATEWAY_PORT
+from infra.plan.limits import GATEWAY_PORT, RENTED_NOTICE_S
 from infra.plan.network import BalancerPlan
 from runtime.limits import KEEP_ALIVE_S, READY_CHECKS_DOWN
 
@@ -17,6 +17,7 @@ IDLE_S = 60  # gateways ping an open stream far more often
 CHECK_S = 5  # the shortest interval that an ALB knows
 RECORD_TTL_S = 60
 
+assert CHECK_S * READY_CHECKS_DOWN < RENTED_NOTICE_S, "it must see a gateway leave first"
 assert IDLE_S < KEEP_ALIVE_S, "a balancer must give up first, or it meets a reset"
 
 

@@ -7,13 +7,10 @@ import pulumi_aws as aws
 from pulumi import Output, Resource
 
 from infra.clouds.aws.place import Place
-from infra.clouds.aws.rights import assume_policy, node_policy
+from infra.clouds.aws.rights import SESSION_POLICY, assume_policy, node_policy
 from infra.clouds.aws.stores import Bucket
 from infra.clouds.resources import ApiKey
 from infra.plan.names import Role
-
-# Session Manager instead of an open port: AWS's own list of what its agent needs.
-SESSION_POLICY = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +48,7 @@ def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identi
         role,
         name=name,
         role=made.name,
-        policy=Output.all(names, place.group_arn(role)).apply(
-            lambda a: node_policy(role, a[0], a[1] if role == "training" else None)
-        ),
+        policy=Output.all(names, place.group_arn(role)).apply(lambda a: node_policy(role, *a)),
         opts=place.after(),
     )
     aws.iam.RolePolicyAttachment(

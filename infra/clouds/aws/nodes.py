@@ -14,11 +14,13 @@ from pulumi import Input, Output, Resource
 from infra.clouds.aws.identity import Identity
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.place import Place
+from infra.plan.limits import BOOT_S
 from infra.plan.plan import PoolPlan
 from infra.plan.spec import PoolSpec
 
 ROOT_DEVICE = "/dev/sda1"  # of Ubuntu's images
-WARMUP_S = 300  # boot, packages and a model's first token
+BOOT_HOOK = "boot"  # as in the boot text
+WARMUP_S = 120  # from a started process to its model's first token
 HEALTHY_MIN, HEALTHY_MAX = 100, 150  # percent of the wanted nodes during a roll
 
 
@@ -63,8 +65,10 @@ def make_pool(
         suspended_processes=["AZRebalance"] if is_training else None,
         placement_group=_placement(plan, place),
         target_group_arns=None if target_group_arn is None else [target_group_arn],
-        health_check_type="EC2" if target_group_arn is None else "ELB",
+        # Not the balancer's checks: while no model is live no gateway is ready, and each would go.
+        health_check_type="EC2",
         health_check_grace_period=WARMUP_S,
+        initial_lifecycle_hooks=None if is_training else [_boot_hook()],
         default_instance_warmup=WARMUP_S,
         # An `up` does not wait for machines that are sold out; `atoll status` tells.
         wait_for_capacity_timeout="0",
@@ -176,6 +180,16 @@ def _placement(plan: PoolPlan, place: Place) -> Output[str] | None:
         tags=place.tags(plan.name),
         opts=place.after(),
     ).name
+
+
+def _boot_hook() -> aws.autoscaling.GroupInitialLifecycleHookArgs:
+    """A node counts once its boot text says so; one that never does is replaced."""
+    return aws.autoscaling.GroupInitialLifecycleHookArgs(
+        name=BOOT_HOOK,
+        lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+        default_result="ABANDON",
+        heartbeat_timeout=round(BOOT_S),
+    )
 
 
 def _roll() -> aws.autoscaling.GroupInstanceRefreshArgs:

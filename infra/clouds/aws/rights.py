@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from infra.plan.names import Role
 from infra.plan.spec import StoreRole
 
+# Session Manager instead of an open port: AWS's own list of what its agent needs.
+SESSION_POLICY = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+
 Statement = Mapping[str, object]
 
 
@@ -48,6 +51,12 @@ ACCESS: Mapping[Role, Sequence[Access]] = {
         Access(store="control", reads=ALL, writes=("nodes/gateway-",)),
     ),
 }
+# What a node asks of its group: to rest, to leave without a successor, to count as started.
+ORDERS: Mapping[Role, Sequence[str]] = {
+    "training": ("SetDesiredCapacity", "TerminateInstanceInAutoScalingGroup"),
+    "replica": ("CompleteLifecycleAction",),
+    "gateway": ("CompleteLifecycleAction",),
+}
 
 
 def assume_policy(service: str) -> str:
@@ -63,12 +72,11 @@ def assume_policy(service: str) -> str:
     )
 
 
-def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str | None) -> str:
-    """Rights of a pool's nodes; `group_arn` is the group that they may set the size of."""
+def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str) -> str:
+    """Rights of a pool's nodes, in its stores and in its Auto Scaling group."""
     statements = [statement for access in ACCESS[role] for statement in _of_store(access, buckets)]
-    if group_arn is not None:
-        statements.append(_allow("Size", ["autoscaling:SetDesiredCapacity"], [group_arn]))
-    return _text(statements)
+    actions = [f"autoscaling:{action}" for action in ORDERS[role]]
+    return _text([*statements, _allow("Group", actions, [group_arn])])
 
 
 def timer_policy(group_arn: str) -> str:

@@ -66,6 +66,8 @@ def unit_text(template: NodeTemplate, stop_s: float) -> str:
     `ProtectSystem=strict` leaves it its own two folders and /tmp to write in. No PrivateDevices and
     no MemoryDenyWriteExecute: they take GPUs and compiled kernels away. A GPU's devices may be made
     by a helper that is setuid, which NoNewPrivileges stops: so that runs before, as root.
+    A node that is refused would be refused again: it goes off the bill, and of a training pool
+    nobody follows it.
     """
     assert template.aws is not None
     code = f"/opt/atoll/{template.bundle_sha256[:CODE_HEX]}"
@@ -75,6 +77,7 @@ Description=Atoll node
 Wants=network-online.target
 After=network-online.target
 StartLimitIntervalSec=0
+FailureAction=poweroff
 
 [Service]
 User=atoll
@@ -89,6 +92,7 @@ ExecStart=/opt/atoll/venv/bin/python -P -m runtime.node /var/lib/atoll/node.json
 Restart=on-failure
 RestartSec=5
 RestartPreventExitStatus=65
+ExecStopPost={_leave(template)}
 TimeoutStopSec={stop_s:g}
 KillMode=mixed
 OOMPolicy=continue
@@ -106,6 +110,14 @@ RestrictSUIDSGID=yes
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _leave(template: NodeTemplate) -> str:
+    """An empty command is none."""
+    if template.role != "training":
+        return ""
+    ask = 'python3 -I /opt/atoll/on_cloud.py "$$(cat /opt/atoll/place)" leave'
+    return f"""-+/bin/sh -c 'test "$$EXIT_STATUS" != 65 || {ask}'"""
 
 
 def program(source: str) -> str:

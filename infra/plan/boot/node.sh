@@ -74,7 +74,7 @@ finish() { # STATUS: at a fault say why, then stop the bill
   # Who is told to end, as by a reclaim, leaves its group as it is.
   if [[ $ROLE == training ]] && ((status != TOLD)); then
     END=$((SECONDS + END_S))
-    again cloud shrink || log "the size of the group stays"
+    again cloud leave || log "the size of the group stays"
   fi
   log "power off"
   timeout -k 5 "$END_S" systemctl poweroff || timeout -k 5 "$END_S" shutdown -P now || log "still on"
@@ -136,9 +136,14 @@ install -d -m 755 -o atoll -g atoll "$OWN"
 on_node describe "$WORK/template.json" "$NODE" "$ADDRESS" "$OWN/node.json"
 
 step unit
+install -m 644 "$WORK/on_cloud.py" /opt/atoll/on_cloud.py
+printf %s "$PLACE" >/opt/atoll/place
 printf %s "$UNIT" >/etc/systemd/system/atoll.service
 within "$CALL_S" systemctl daemon-reload
 within "$CALL_S" systemctl enable --now atoll.service
 
 step started
+if [[ $ROLE != training ]]; then
+  again cloud begin || log "the group does not know yet"
+fi
 rm -rf "$WORK"

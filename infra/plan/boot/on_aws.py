@@ -95,7 +95,7 @@ def call(method: str, url: str, region: str, body: bytes = b"") -> bytes:
 
 
 def main(place: dict[str, str], command: str, *words: str) -> None:
-    """identity FILE, get URL FILE, put FILE URL, shrink; URL is s3://bucket/key."""
+    """identity FILE, get URL FILE, put FILE URL, begin, leave; URL is s3://bucket/key."""
     region = place["region"]
     # Bucket in the path, as the runtime's own client has it: one host name for all stores.
     s3 = SERVICE.format("s3", region)
@@ -107,14 +107,16 @@ def main(place: dict[str, str], command: str, *words: str) -> None:
     elif command == "put":
         body = Path(words[0]).read_bytes()
         call("PUT", s3 + words[1].removeprefix("s3://"), region, body)
-    elif command == "shrink":
-        fields = {
-            "Action": "SetDesiredCapacity",
-            "Version": "2011-01-01",
-            "AutoScalingGroupName": place["group"],
-            "DesiredCapacity": "0",
-            "HonorCooldown": "false",
-        }
+    else:
+        fields = {"Version": "2011-01-01", "InstanceId": metadata("instance-id")[0]}
+        if command == "begin":  # its group waits for it before it sends another away
+            fields["Action"] = "CompleteLifecycleAction"
+            fields["AutoScalingGroupName"] = place["group"]
+            fields["LifecycleHookName"] = "boot"
+            fields["LifecycleActionResult"] = "CONTINUE"
+        else:  # "leave", without a successor, which would fare no better
+            fields["Action"] = "TerminateInstanceInAutoScalingGroup"
+            fields["ShouldDecrementDesiredCapacity"] = "true"
         call("POST", SERVICE.format("autoscaling", region), region, urlencode(fields).encode())
 
 

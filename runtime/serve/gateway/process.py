@@ -78,7 +78,7 @@ async def _serve(
         for task in tasks:
             if task.done():
                 task.result()
-        await drain(gateway, say, spec.drain_s)
+        await drain(gateway, say, spec.drain_s, spec.notice_s)
     finally:
         for task in tasks:
             task.cancel()

@@ -285,7 +285,7 @@ def test_requests_are_signed_as_botocore_signs_them(
     assert f"SignedHeaders={';'.join(sorted(headers))}" in told
 
 
-def test_the_group_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_leaves_its_group_without_a_successor(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeAws()
     fake.clock.at = datetime.now(UTC)
     monkeypatch.setattr(on_aws, "METADATA", f"{fake.metadata.url}/latest/")
@@ -294,8 +294,8 @@ def test_the_group_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
         on_aws, "HTTPSConnection", lambda _, timeout: HTTPConnection(at, timeout=timeout)
     )
     try:
-        on_aws.main({"region": "eu-central-1", "group": "atoll-5e1f-training"}, "shrink")
-        assert fake.size == 0
+        on_aws.main({"region": "eu-central-1", "group": "atoll-5e1f-training"}, "leave")
+        assert fake.members == set()
     finally:
         fake.close()
 

@@ -24,7 +24,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 def may(role: Role, action: str, resource: str) -> bool:
     """What IAM would say, for policies that only allow."""
-    statements = json.loads(node_policy(role, BUCKETS, GROUP if role == "training" else None))
+    statements = json.loads(node_policy(role, BUCKETS, GROUP))
     return any(
         action in statement["Action"]
         and any(fnmatchcase(resource, pattern) for pattern in statement["Resource"])
@@ -75,7 +75,9 @@ def test_only_training_nodes_set_a_size_and_only_their_own_groups() -> None:
 
     assert may("training", "autoscaling:SetDesiredCapacity", arn)
     assert not may("training", "autoscaling:SetDesiredCapacity", arn.replace("training", "replica"))
+    assert may("training", "autoscaling:TerminateInstanceInAutoScalingGroup", arn)
     assert not may("replica", "autoscaling:SetDesiredCapacity", arn)
+    assert may("replica", "autoscaling:CompleteLifecycleAction", arn)
 
 
 def policies() -> Mapping[str, str]:
