@@ -36,7 +36,7 @@ def store() -> Iterator[RoleStore]:
 
 def test_a_region_trains_a_model_and_serves_it(store: RoleStore) -> None:
     with ExitStack() as stack:
-        there = machines(stack, store, 4)
+        there = machines(stack, store, 5)
         log = PoolLog(opened(store, "control"), "training", "test")
         assert log.claim("run-1", datetime.now(UTC))
 

@@ -6,8 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -15,16 +14,13 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2 as pb
-from pulumi.runtime.proto.provider_pb2_grpc import (
-    ResourceProviderStub,
-    add_ResourceProviderServicer_to_server,
-)
+from pulumi.runtime.proto.provider_pb2_grpc import ResourceProviderStub
 
 from infra.provider.wire import UNKNOWN, Properties, Value, read, write
 from tests.doubles.strict_cloud import StrictCloud
-from tests.doubles.strict_provider import StrictProvider
 from tests.doubles.strict_schema import LOOKS, Sdk
 from tests.infra.clouds.conftest import WAIT_S, Bench
+from tests.infra.clouds.provider_under_test import create, delete, served, urn
 
 LOOK_S = 0.05
 # Importing a whole module of the SDK warns of each of its old classes.
@@ -94,42 +90,11 @@ aws.ec2.LaunchTemplate(
 """
 
 
-@contextmanager
-def served(package: str, cloud: StrictCloud) -> Iterator[ResourceProviderStub]:
-    """A provider in this process, configured."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    add_ResourceProviderServicer_to_server(StrictProvider(package, cloud, engine=0), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        provider = ResourceProviderStub(channel)
-        config = write({"region": "eu-central-1", "defaultTags": '{"tags":{"stack":"strict"}}'})
-        provider.Configure(pb.ConfigureRequest(args=config))
-        yield provider
-    server.stop(0)
-
-
 @pytest.fixture
 def provider(strict_cloud: StrictCloud) -> Iterator[ResourceProviderStub]:
     """Of AWS."""
     with served("aws", strict_cloud) as provider:
         yield provider
-
-
-def urn(token: str, name: str = "x") -> str:
-    return f"urn:pulumi:s::strict::{token}::{name}"
-
-
-def create(
-    provider: ResourceProviderStub, token: str, /, **inputs: Value
-) -> tuple[str, Properties]:
-    request = pb.CreateRequest(urn=urn(token), properties=write(inputs))
-    reply = provider.Create(request)
-    return reply.id, read(reply.properties)
-
-
-def delete(provider: ResourceProviderStub, token: str, resource_id: str) -> None:
-    provider.Delete(pb.DeleteRequest(urn=urn(token), id=resource_id))
 
 
 # An SDK as pulumi's generator writes it, of a cloud that nobody knows; its tokens have no slash.

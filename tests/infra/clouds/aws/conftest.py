@@ -14,6 +14,7 @@ from botocore.session import get_session  # type: ignore[import-untyped]
 
 from tests.infra.clouds.aws.interceptor import Interceptor, PlacementGroups
 from tests.infra.clouds.aws.planted import OURS, Stack
+from tests.infra.clouds.aws.standing import Standing
 
 START_S = 60.0
 RUNNING = "Running on http://"
@@ -37,9 +38,16 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """An empty account of AWS. Nothing here can ask an address off this machine."""
+    """An empty account of AWS."""
+    point_at(moto_url, monkeypatch)
+    httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
+    return new_session()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks AWS asks there, and can ask no address off this machine."""
     for name, value in {
-        "AWS_ENDPOINT_URL": moto_url,
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "AKIAOFTESTSALONE",
         "AWS_SECRET_ACCESS_KEY": "a secret of tests alone",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -50,7 +58,10 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
+
+
+def new_session() -> boto3.Session:
+    """One that need not read the models again."""
     core = get_session()
     core.register_component("data_loader", MODELS)
     return boto3.Session(botocore_session=core)
@@ -72,6 +83,18 @@ def groups(interceptor: Interceptor) -> PlacementGroups:
 def stack(aws: boto3.Session, groups: PlacementGroups) -> Stack:
     """A stack of which nothing is there yet."""
     return Stack(session=aws, id=OURS, groups=groups)
+
+
+@pytest.fixture
+def standing(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Standing:
+    """A stack that stands, with its marker in a home of this test; commands ask our session."""
+    monkeypatch.setenv("ATOLL_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    for asker in ("view", "session"):
+        monkeypatch.setattr(f"infra.clouds.aws.{asker}.open_session", lambda _: stack.session)
+    made = Standing(stack=stack, home=tmp_path)
+    made.make()
+    return made
 
 
 def _port(server: subprocess.Popen[bytes], log: Path) -> int:
