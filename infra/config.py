@@ -116,7 +116,7 @@ def _fault(details: ErrorDetails) -> Fault:
     words = allowed(field)
     if details["type"].startswith("int_"):
         words = f"a whole number, {words}"
-    if words.startswith("text"):
+    if words.startswith(("text", "a list of texts")):
         words = f"{words}: {(field.description or '').removesuffix('.')}"
     return Fault(at=name, found=found, allowed=words, do=_do(details["type"], default(field)))
 

@@ -106,7 +106,18 @@ CONTROL_AGAIN_S_MAX = 8.0  # also the longest that a cloud's Retry-After is obey
 TOKEN_MARGIN_S = 60.0  # a token this near its end is fetched anew
 ANSWER_BYTES_MAX = 1 << 20
 
-assert NOTICE_POLL_S + METADATA_S + LEAVE_S <= NOTICE_S_MIN
+# Log lines on their way to the cloud.
+LOG_SHIP_S = 2.0  # lines are gathered for so long before they are sent
+LOG_LINES_MAX = 20_000  # that wait; of more the oldest are dropped
+LOG_BYTES_MAX = 8 << 20  # of those that wait
+LOG_LINE_BYTES_MAX = 64 << 10  # a longer one is cut
+LOG_AGAIN_S = 1.0  # first pause after a try that failed; doubled each time
+LOG_AGAIN_S_MAX = 60.0  # and the longest
+LOG_FLUSH_S = 2.0  # a node that ends waits so long for its last lines
+
+assert NOTICE_POLL_S + METADATA_S + LEAVE_S + LOG_FLUSH_S <= NOTICE_S_MIN
+assert LOG_FLUSH_S < CHILD_STOP_S, "the least that a stop time allows for"
+assert LOG_LINE_BYTES_MAX < LOG_BYTES_MAX
 
 assert COMMIT_GRACE_S > 2 * COLLECTIVE_S, "a fenced node ends before it may delete"
 assert COMMIT_GRACE_S < ORPHAN_S

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from runtime.clouds.logs import shipped
 from runtime.coordination.log import Presence
 from runtime.coordination.presence import Heart
 from runtime.errors import AtollError, Corrupt, Refused
@@ -33,11 +34,21 @@ ROLES = {
     "gateway": "runtime.serve.gateway.process",
 }
 
+FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of log lines
+
 log = logging.getLogger("node")
 
 
 def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
     """Run the role until it is done or told to leave; returns the exit status."""
+    boot_id = secrets.token_hex(8)
+    with shipped(spec, boot_id, FORM) as stderr:
+        return _run(spec, folder, leaving, boot_id, stderr)
+
+
+def _run(
+    spec: NodeSpec, folder: Path, leaving: threading.Event, boot_id: str, stderr: int | None
+) -> int:
     try:
         control = open_store(spec.stores.control, patience_s=CONTROL_PATIENCE_S)
     except AtollError as fault:  # no store, hence no presence to say it in
@@ -50,13 +61,15 @@ def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
             pool=spec.pool,
             role=spec.role,
             address=spec.address,
-            boot_id=secrets.token_hex(8),
+            boot_id=boot_id,
             pid=os.getpid(),
             state="starting",
         ),
     )
     heart.start()
-    node = Node(spec=spec, control=control, heart=heart, folder=folder, leaving=leaving)
+    node = Node(
+        spec=spec, control=control, heart=heart, folder=folder, leaving=leaving, stderr=stderr
+    )
     try:
         import_module(ROLES[spec.role]).run(node)
     except (Refused, Corrupt) as fault:
@@ -76,9 +89,7 @@ def run(spec: NodeSpec, folder: Path, leaving: threading.Event) -> int:
 
 def main() -> int:
     """Read the node file named on the command line and run it."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format=FORM)
     path = Path(sys.argv[1])
     try:
         spec = NodeSpec.model_validate_json(path.read_bytes())

@@ -157,6 +157,11 @@ class AwsPlace(Strict):
 
     region: str = Field(pattern=r"^[a-z0-9-]+$", description="For example eu-central-1.")
     group: str = Field(min_length=1, description="Name of the pool's Auto Scaling group.")
+    log_group: str | None = Field(
+        default=None,
+        pattern=r"^[\w./#-]+$",
+        description="Log group that its log lines go to; None: they stay on the machine.",
+    )
 
 
 class GcpPlace(Strict):

@@ -18,3 +18,4 @@ class Node:
     heart: Heart
     folder: Path  # its own, to keep working files in
     leaving: threading.Event  # set by SIGTERM and SIGINT: finish what is open, then return
+    stderr: int | None = None  # where its children write; None: where this process does

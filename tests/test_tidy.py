@@ -34,9 +34,11 @@ ARROWS: dict[str, set[str]] = {
     "infra.checkout": set(),
     "infra.bundle": set(),
     "infra.config": {"infra.plan"},
+    "infra.policy": {"infra.plan.names"},  # each preview waits for the pack to start
     "infra.clouds.local": {
         *("infra.clouds", "infra.plan", "infra.checkout", "infra.bundle"),
-        "runtime.limits",
+        *("runtime.clouds", "runtime.errors", "runtime.limits", "runtime.node_spec"),
+        "runtime.objects",
     },
     "infra.clouds.aws": {
         *("infra.clouds", "infra.plan", "infra.checkout", "infra.bundle"),
@@ -74,7 +76,13 @@ ARROWS: dict[str, set[str]] = {
         *("runtime.coordination", "runtime.objects", "runtime.node_spec", "runtime.errors"),
     },
     "runtime.node": {
-        *("runtime.role", "runtime.coordination", "runtime.objects", "runtime.errors"),
+        *(
+            "runtime.clouds",
+            "runtime.role",
+            "runtime.coordination",
+            "runtime.objects",
+            "runtime.errors",
+        ),
         *("runtime.limits", "runtime.node_spec", "runtime.signals"),
     },
     "runtime.train": {
@@ -91,6 +99,7 @@ ARROWS: dict[str, set[str]] = {
 # A pure room decides: it asks no clock, no environment, no SDK.
 PURE = (
     "infra.plan",
+    *(f"infra.policy.{name}" for name in ("rules", "aws", "documents", "values")),
     "runtime.node_spec",
     "runtime.coordination.membership",
     "runtime.coordination.next_epoch",
@@ -102,6 +111,7 @@ BANNED_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal
 BANNED_CALLS = {"torch.load", "torch.save", "eval", "exec", "yaml.load", "os.system"}
 # Started by name, not imported.
 PROGRAMS = {
+    "infra.clouds.aws.deployer",
     "infra.clouds.aws.deploy",  # not in PACKAGES yet: `up` refuses AWS until its cycle is tested
     "infra.__main__",
     "infra.cli.main",
@@ -111,6 +121,7 @@ PROGRAMS = {
     "infra.engine.program",
     "infra.engine.set_up",
     "infra.plan.schema",
+    "infra.policy.__main__",
     "infra.provider.balancer_keeper",
     "infra.provider.keeper",
     "infra.provider.main",

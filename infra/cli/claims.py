@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from infra.cli.nodes import look
 from infra.cli.runs import WRITER, find_run, memberships
 from infra.cli.shapes import RunStarted, RunStopped
-from infra.cli.stack import StackView
+from infra.clouds.view import StackView
 from runtime.checkpoint import commits, counting
 from runtime.coordination.log import Outcome, PoolLog
-from runtime.errors import Refused, Unavailable
+from runtime.errors import AtollError, Refused
 
 NAME_BYTES = 2  # two runs claimed in one second by two people differ by these
 
@@ -33,7 +33,7 @@ def continue_run(view: StackView, run: str, now: datetime) -> RunStarted:
     Raises Refused for one that is live, published, or has no checkpoint to go on from.
     """
     _, entry = find_run(view, run)
-    if entry.outcome is None and look(view.control).is_live(entry):
+    if entry.outcome is None and look(view).is_live(entry):
         raise Refused(_taken(view, run))
     if entry.outcome in ("published", "skipped"):
         raise Refused(
@@ -54,7 +54,7 @@ def _claim(view: StackView, run: str, now: datetime) -> RunStarted:
     log = PoolLog(view.control, pool.pool, WRITER)
     state = log.state()
     if state.open_run is not None:
-        if look(view.control).is_live(state.open_run):
+        if look(view).is_live(state.open_run):
             raise Refused(_taken(view, state.open_run.run))
         log.end(state.open_run.run, "failed", f"no member was alive; closed by {run}", now)
     if not log.claim(run, now):
@@ -64,12 +64,10 @@ def _claim(view: StackView, run: str, now: datetime) -> RunStarted:
         why = state.hold.why if state.hold else "somebody else"
         raise Refused(f"pool {pool.pool}: held by {why}; let it finish, or run: make up")
     try:
-        view.set_size(pool.pool, pool.nodes)
-    except Unavailable as fault:
-        log.end(run, "failed", "the pool could not grow", now)
-        raise Refused(f"pool {pool.pool}: nobody keeps it ({fault}); heal it with: make up") from (
-            fault
-        )
+        view.grow(pool, run, now)
+    except AtollError as fault:
+        log.end(run, "failed", f"the pool could not grow: {fault}", now)
+        raise
     return RunStarted(run=run, pool=pool.pool, nodes=pool.nodes)
 
 
@@ -84,15 +82,14 @@ def end_run(view: StackView, run: str, outcome: Outcome, why: str, now: datetime
     log = PoolLog(view.control, pool, WRITER)
     is_changed = log.end(run, outcome, why, now)
     if is_changed and log.state().open_run is None and view.held(pool) is not None:
-        view.set_size(pool, 0)
+        view.rest(pool)
     _, entry = find_run(view, run)
     return RunStopped(run=run, state=entry.outcome or outcome, is_changed=is_changed)
 
 
-def resume_run(view: StackView) -> None:
+def resume_run(view: StackView, run: str, now: datetime) -> None:
     """Make the pool of a claimed run grow again: its nodes join what is open."""
-    pool = view.training()
-    view.set_size(pool.pool, pool.nodes)
+    view.grow(view.training(), run, now)
 
 
 def _taken(view: StackView, run: str) -> str:

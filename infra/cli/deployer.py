@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.checkout import ROOT, home
 from infra.cli.screen import DIM, Screen
+from infra.cli.stack import stack_markers
+from infra.clouds.standing import clear_orphans
 from infra.engine import find_engine
+from infra.engine.broken_off import BrokenOff
 from infra.engine.command import Pulumi, pulumi_env
 from runtime.errors import Refused
 
@@ -69,8 +72,14 @@ class Deployer:
         pulumi = self._open()
         self.screen.line(f"engine: Pulumi {pulumi.engine.version} at {pulumi.engine.pulumi}", DIM)
         pulumi.select(self.stack)
-        pulumi.forget_broken_off(self.stack)
+        pulumi.forget_broken_off(self.stack, self._clear_orphans)
         return pulumi
+
+    def _clear_orphans(self, found: BrokenOff) -> None:
+        """What a killed one was making: of this kit's stacks it is found without the state."""
+        for marker in stack_markers(home(), self.stack):
+            for what in clear_orphans(marker, found):
+                self.screen.line(f"removed {what}, which a killed update had left unseen")
 
     def _open(self) -> Pulumi:
         if self._pulumi is None:

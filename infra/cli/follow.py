@@ -17,17 +17,25 @@ from rich.text import Text
 
 from infra.cli.claims import end_run
 from infra.cli.clock import Clock
-from infra.cli.nodes import LEFT, SeenNode, look
+from infra.cli.nodes import FALLEN, LEFT, SeenNode, look
 from infra.cli.runs import WRITER, find_run
 from infra.cli.screen import BAD, GOOD, Screen, grid
-from infra.cli.stack import StackView
-from runtime.coordination.log import EpochRecord, PoolLog, RunEntry, epoch_log
+from infra.clouds.view import StackView
+from runtime.coordination.log import (
+    LAST_WORDS,
+    EpochRecord,
+    Outcome,
+    PoolLog,
+    RunEntry,
+    epoch_log,
+)
 from runtime.errors import Refused
 
 LOOK_S = 1.0
 LINE_S = 5.0  # between two lines of progress where nothing moves
 DEAD_S = 60.0  # an open run without a living member for this long is given up
 REFUSED_S = 10.0  # and sooner where all its nodes refuse what they are told
+BOOT_FAULT = "boot: "  # so begins the last word of a machine that did not become a node
 PACE_S = 30.0  # the time left is told by the pace over this long
 BAR_COLUMNS = 40
 
@@ -52,21 +60,22 @@ class RunSight:
     steps: int
     loss: float | None
     tokens_per_s: float | None
-    is_live: bool
+    is_live: bool  # machines that may still be booting left out
     at: datetime  # by the store's clock
+    fallen: NodeSight | None = None  # could not boot, where no other will
 
     @property
     def refusal(self) -> NodeSight | None:
         """A node that can't do what it is told, where no other node goes on."""
         refused = [node for node in self.nodes if node.state == "refused"]
-        return refused[0] if refused and len(refused) == len(self.nodes) else None
+        return refused[0] if refused and len(refused) == len(self.nodes) else self.fallen
 
 
 class RunWatch:
     """Looks at one run; reads only what is new of its logs."""
 
     def __init__(self, view: StackView, run: str) -> None:
-        self._control = view.control
+        self._view = view
         self._run = run
         self.pool, _ = find_run(view, run)
         self._log = PoolLog(view.control, self.pool, WRITER)
@@ -76,7 +85,7 @@ class RunWatch:
         """The run as it stands now."""
         entry = next(e for e in self._log.state().runs if e.run == self._run)
         epochs = tuple(record for record in self._epochs.read() if record.kind == "epoch")
-        seen = look(self._control)
+        seen = look(self._view)
         members = seen.members_of(self._run)
         furthest = max(members, key=lambda p: p.step, default=None)
         told = [p for p in members if p.loss is not None]
@@ -89,9 +98,17 @@ class RunWatch:
             steps=furthest.steps if furthest else 0,
             loss=max(told, key=lambda p: p.step).loss if told else None,
             tokens_per_s=max((p.tokens_per_s or 0.0 for p in members), default=0.0) or None,
-            is_live=seen.is_live(entry),
+            is_live=seen.is_worked_on(entry),
             at=seen.now,
+            fallen=self._fallen(own, entry),
         )
+
+    def _fallen(self, own: list[SeenNode], entry: RunEntry) -> NodeSight | None:
+        fallen = _last_fallen(own, entry)
+        if fallen is None:
+            return None
+        held = self._view.held(self.pool)  # who falls leaves its pool, without a successor
+        return fallen if held is None or held.wanted == 0 else None
 
 
 @dataclass(slots=True)
@@ -180,9 +197,11 @@ def follow(
 ) -> RunSight:
     """Show a run until it has ended; returns its last sight.
 
-    Raises Refused if it can't go on: no member lives for DEAD_S, or its nodes refuse their work.
+    Raises Refused if it can't go on: no member lives for DEAD_S and what a machine may take to
+    boot, or its nodes refuse their work.
     """
-    watch, pace, patience = RunWatch(view, run), Pace(), Patience(clock.seconds())
+    watch, pace = RunWatch(view, run), Pace()
+    patience = Patience(clock.seconds(), DEAD_S + view.boot_s)
     before: RunSight | None = None
     furthest: RunSight | None = None
     with _show(screen) as show:
@@ -195,10 +214,11 @@ def follow(
                 break
             why = patience.give_up(now, now_s)
             if why is not None:
-                end_run(view, run, "failed", why, now.at)
-                raise Refused(f"run {run} failed: {why}; see {view.logs(watch.pool)}")
+                outcome, why = _end(view, watch.pool, now, why)
+                end_run(view, run, outcome, why, now.at)
+                raise Refused(f"run {run} {outcome}: {why}; see {view.logs(watch.pool)}")
             before = now
-            clock.wait(LOOK_S)
+            clock.wait(max(LOOK_S, view.look_s))
     if furthest is not None:
         screen.line(figures(furthest))
     why = f": {now.entry.why}" if now.entry.why else ""
@@ -207,24 +227,33 @@ def follow(
     return now
 
 
+def _end(view: StackView, pool: str, now: RunSight, why: str) -> tuple[Outcome, str]:
+    """Outcome and reason of a run that is given up."""
+    held = view.held(pool)
+    if held is not None and held.why and not now.epochs:
+        return "no-capacity", held.why
+    return "failed", why
+
+
 class Patience:
     """When to stop waiting for a run that nobody works on."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, dead_s: float) -> None:
+        self._dead_s = dead_s
         self._last_good_s = now_s
         self._refusal: NodeSight | None = None
 
     def give_up(self, now: RunSight, now_s: float) -> str | None:
         """The reason to give up, or None to go on."""
-        if now.nodes:
+        if now.nodes or now.fallen:
             self._refusal = now.refusal
         if now.is_live and self._refusal is None:
             self._last_good_s = now_s
         waited_s = now_s - self._last_good_s
         if self._refusal is not None and waited_s >= REFUSED_S:
             return f"node {self._refusal.node}: {self._refusal.why}"
-        if waited_s >= DEAD_S:
-            return f"no node of it was alive for {DEAD_S:.0f} s"
+        if waited_s >= self._dead_s:
+            return f"no node of it was alive for {self._dead_s:.0f} s"
         return None
 
 
@@ -258,6 +287,23 @@ def _show(screen: Screen) -> Iterator[Show]:
             live.update(picture(now, left_s), refresh=True)
 
         yield draw
+
+
+def _last_fallen(own: list[SeenNode], run: RunEntry) -> NodeSight | None:
+    """The newest that could not boot since a run was claimed, unless others live."""
+    if any(node.is_alive and node.presence.state not in LAST_WORDS for node in own):
+        return None
+    fallen = [
+        node
+        for node in own
+        if node.presence.state in FALLEN
+        and node.presence.why.startswith(BOOT_FAULT)
+        and node.written > run.claimed_at
+    ]
+    if not fallen:
+        return None
+    said = max(fallen, key=lambda node: node.written).presence
+    return NodeSight(node=said.node, state=said.state, why=said.why)
 
 
 def _nodes(own: list[SeenNode], epochs: tuple[EpochRecord, ...]) -> tuple[NodeSight, ...]:

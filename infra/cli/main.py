@@ -16,7 +16,7 @@ from runtime.limits import NOTICE_AHEAD_S, NOTICE_S_MIN
 
 if TYPE_CHECKING:
     from infra.cli.shapes import RunStarted
-    from infra.cli.stack import StackView
+    from infra.clouds.view import StackView
 
 app = typer.Typer(
     name="atoll",
@@ -97,14 +97,30 @@ def plan_command(stack: Stack = STACK, is_json: Json = False) -> None:
 
 
 @app.command("doctor")
-def doctor_command(stack: Stack = STACK, is_json: Json = False) -> None:
-    """Whether this machine can carry a stack. Exit status 1 if there is a fault."""
+def doctor_command(
+    stack: Stack = STACK,
+    cloud: Annotated[
+        str | None,
+        typer.Option(
+            "--cloud", help="Look at your account there instead, before the stack is made: aws."
+        ),
+    ] = None,
+    is_json: Json = False,
+) -> None:
+    """Whether this machine can carry a stack. Exit status 1 if there is a fault.
+
+    With --cloud: whether your account can: who you are, region, machines, quotas, images,
+    reservations, certificate. It says what to request, and changes nothing.
+    """
+    from infra.cli.ahead import ahead, print_ahead
     from infra.cli.doctor import doctor, print_doctor
 
     screen = Screen(is_json)
-    shape = doctor(home(), stack)
-    if not is_json:
+    shape = doctor(home(), stack) if cloud is None else ahead(home(), stack, cloud)
+    if not is_json and cloud is None:
         print_doctor(shape, screen)
+    elif not is_json:
+        print_ahead(shape, screen)
     screen.result(shape)
     if any(check.state == "fault" for check in shape.checks):
         raise typer.Exit(1)
@@ -117,24 +133,34 @@ def sweep_command(
         bool, typer.Option("--delete", help="End and remove what is left; asks first.")
     ] = False,
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    cloud: Annotated[
+        str | None, typer.Option("--cloud", help="Of a stack that was made elsewhere: aws.")
+    ] = None,
+    region: Annotated[str | None, typer.Option("--region", help="Its region.")] = None,
+    stack_id: Annotated[
+        str | None, typer.Option("--id", help="Its id, which its names and tags carry.")
+    ] = None,
     is_json: Json = False,
 ) -> None:
-    """What the stack has on this machine, without Pulumi's state. Exit status 1 if anything."""
-    from infra.cli.stack import stack_ids
-    from infra.cli.sweeping import look_for_rest, print_sweep, remove, sweep_shape
+    """What the stack has left, without Pulumi's state. Exit status 1 if anything.
+
+    On a cloud it needs credentials, and the marker that `up` has left here; without one,
+    --cloud, --region and --id say which stack is meant.
+    """
+    from infra.cli.sweeping import named, print_sweep, remove, sweep_shape
 
     screen = Screen(is_json)
-    known_ids = stack_ids(home(), stack)
-    report = look_for_rest(home(), stack, known_ids)
-    print_sweep(stack, report, screen)
-    if is_deleting and report.left:
-        if not is_sure and not _agrees(f"end and remove these {len(report.left)}?"):
+    look = named(home(), stack, cloud, region, stack_id)
+    rest = look()
+    print_sweep(stack, rest, screen)
+    if is_deleting and rest.left:
+        if not is_sure and not _agrees(f"end and remove these {len(rest.left)}?"):
             raise Refused("sweep: nothing was removed; answer y, or add --yes")
-        remove(report)
-        report = look_for_rest(home(), stack, known_ids)
-        print_sweep(stack, report, screen)
-    screen.result(sweep_shape(stack, report))
-    if report.left:
+        remove(rest)
+        rest = look()
+        print_sweep(stack, rest, screen)
+    screen.result(sweep_shape(stack, rest))
+    if rest.left:
         raise typer.Exit(1)
 
 
@@ -203,7 +229,7 @@ def runs_list_command(stack: Stack = STACK, is_json: Json = False) -> None:
 
     screen = Screen(is_json)
     view = find_stack(home(), stack)
-    shape = RunsShape(runs=tuple(run_shapes(view, look(view.control))))
+    shape = RunsShape(runs=tuple(run_shapes(view, look(view))))
     if not is_json:
         print_runs(shape.runs, screen)
     screen.result(shape)
@@ -219,7 +245,7 @@ def runs_show_command(run: Run, stack: Stack = STACK, is_json: Json = False) -> 
 
     screen = Screen(is_json)
     view = find_stack(home(), stack)
-    shape = run_detail(view, run, look(view.control))
+    shape = run_detail(view, run, look(view))
     if not is_json:
         print_run(shape, screen)
     screen.result(shape)

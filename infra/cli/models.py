@@ -1,7 +1,7 @@
 """Model versions of a stack, and which of them is live."""
 
 from infra.cli.shapes import ModelShape
-from infra.cli.stack import StackView
+from infra.clouds.view import StackView
 from runtime.registry import live_version, versions
 
 

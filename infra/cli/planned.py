@@ -11,16 +11,21 @@ from infra.clouds import look
 from infra.config import read_spec
 from infra.plan.money import Cost, told, told_most
 from infra.plan.plan import Plan, PoolPlan, plan
+from infra.plan.spec import StackSpec
 from runtime.errors import Refused
 
 FOLDER = ROOT / "stacks"  # stackConfigDir of Pulumi.yaml
 
 
 def planned(stack: str, folder: Path = FOLDER) -> PlanShape:
-    """Read the stack file and decide; raises Refused with every fault at once."""
+    """What a stack file would make; raises Refused with every fault at once."""
+    return _shape(stack, decide(stack, folder)[1])
+
+
+def decide(stack: str, folder: Path = FOLDER) -> tuple[StackSpec, Plan]:
+    """Read a stack file and decide; raises Refused with every fault at once."""
     spec, faults = read_spec(_config(stack, folder))
-    decided = plan(spec, look(spec), faults)
-    return _shape(stack, decided)
+    return spec, plan(spec, look(spec), faults)
 
 
 def print_plan(shape: PlanShape, screen: Screen) -> None:

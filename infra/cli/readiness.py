@@ -3,10 +3,10 @@
 from infra.cli.clock import Clock
 from infra.cli.nodes import Seen, gateway_shapes, look, node_shapes, replica_shapes
 from infra.cli.screen import GOOD, Screen
-from infra.cli.stack import StackView
+from infra.clouds.view import StackView
 from runtime.errors import Unavailable
 
-READY_S = 120.0  # from the live pointer to a first replica that serves it
+READY_S = 120.0  # from the live pointer, or the boot, to a first replica that serves it
 OTHERS_S = 15.0  # and from there to the others; who comes later is not waited for
 LOOK_S = 0.5
 
@@ -19,12 +19,14 @@ def wait_ready(
 ) -> None:
     """Return once all replicas serve `digest` and a gateway is ready.
 
-    One replica that does is enough after OTHERS_S. Raises Unavailable if none does in READY_S.
+    One replica that does is enough after OTHERS_S. Raises Unavailable if none does in READY_S,
+    and what its machine may take to boot.
     """
     started_s, first_s = clock.seconds(), None
+    ready_s = READY_S + view.boot_s
     told: set[str] = set()
     while True:
-        seen = look(view.control)
+        seen = look(view)
         serving, others, gateways = _stand(view, seen, digest)
         for node in sorted(serving - told):
             screen.line(f"replica {node} ready with {digest[:12]}", GOOD)
@@ -34,17 +36,15 @@ def wait_ready(
             first_s = now_s if first_s is None else first_s
             if not others or now_s - first_s >= OTHERS_S:
                 return
-        elif now_s - started_s >= READY_S:
-            raise Unavailable(
-                f"no {'gateway' if serving else 'replica'} was ready after {READY_S:.0f} s; "
-                f"see {view.folder}/nodes/*/node.log"
-            )
-        clock.wait(LOOK_S)
+        elif now_s - started_s >= ready_s:
+            pool = "gateway" if serving else "replica"
+            raise Unavailable(f"no {pool} was ready after {ready_s:.0f} s; see {view.logs(pool)}")
+        clock.wait(max(LOOK_S, view.look_s))
 
 
 def is_ready(view: StackView, digest: str) -> bool:
     """Whether all replicas serve `digest` and all gateways are ready, now."""
-    seen = look(view.control)
+    seen = look(view)
     serving, others, gateways = _stand(view, seen, digest)
     return bool(serving and gateways) and not others
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from infra.cli.nodes import Seen
 from infra.cli.shapes import EpochShape, RunDetail, RunShape
-from infra.cli.stack import StackView
+from infra.clouds.view import StackView
 from runtime.coordination.log import (
     EpochRecord,
     PoolLog,

@@ -26,6 +26,7 @@ STYLES = {
     "ok": GOOD,
     "live": GOOD,
     "warn": "yellow",
+    "unknown": "yellow",
     "warming": "yellow",
     "starting": "yellow",
     "joining": "yellow",

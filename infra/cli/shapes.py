@@ -21,9 +21,12 @@ class NodeShape(Shape):
     node: str = Field(description="Name, unique in the stack.")
     pool: str = Field(description="`training`, `replica` or `gateway`.")
     address: str = Field(description="Address that other nodes reach it at.")
-    pid: int | None = Field(description="Its process; null while none runs.")
+    pid: int | None = Field(
+        description="Its process; null while none runs, and on a rented machine."
+    )
     state: str = Field(
-        description="What it says of itself; `lost` if silent; else its keeper's word."
+        description="What it says of itself; `lost` if silent; else the word of its keeper, or of "
+        "the cloud. A rented machine that could not boot is told for a day."
     )
     why: str = Field(default="", description="Reason of a state that needs one.")
 
@@ -138,12 +141,22 @@ class GatewayShape(Shape):
     why: str = Field(default="", description="Reason of a state that needs one.")
 
 
+class PoolSizeShape(Shape):
+    """How many nodes a pool has now."""
+
+    pool: str = Field(description="Name.")
+    wanted: int | None = Field(description="Nodes that it shall have; null if nobody keeps it.")
+    nodes: int = Field(description="Nodes that it holds, those that come and go included.")
+    why: str = Field(default="", description="Why it can't have as many as wanted.")
+
+
 class StatusShape(Shape):
     """A stack as it stands now."""
 
     stack: str = Field(description="Name of the Pulumi stack.")
     stack_id: str = Field(description="Random id that tags all that belongs to it.")
     endpoint_url: str | None = Field(description="Where clients connect; null if not up.")
+    pools: tuple[PoolSizeShape, ...] = Field(description="All pools.")
     nodes: tuple[NodeShape, ...] = Field(description="All nodes of all pools.")
     runs: tuple[RunShape, ...] = Field(description="The newest runs, newest first.")
     models: tuple[ModelShape, ...] = Field(description="The newest model versions, newest first.")
@@ -154,30 +167,39 @@ class StatusShape(Shape):
 class ItemShape(Shape):
     """A thing of a stack."""
 
-    kind: str = Field(description="`process`, `port`, `socket`, `folder`, `file` or `store`.")
+    kind: str = Field(
+        description="`process`, `port`, `socket`, `folder`, `file` or `store`; on a cloud as "
+        "people there call it: `instance`, `bucket`."
+    )
     id: str = Field(description="Name of the thing among its kind.")
-    where: str = Field(description="Path, command line or holder.")
+    where: str = Field(description="Path, command line or holder; on a cloud ARN and name.")
+    usd_per_hour: float | None = Field(
+        default=None, description="List price; null: not known, or by what is used of it."
+    )
 
 
 class SweepShape(Shape):
-    """What a stack has left on this machine. Exit status 1 if anything is left."""
+    """What a stack has left. Exit status 1 if anything is left."""
 
     stack: str = Field(description="Name of the Pulumi stack.")
     left: tuple[ItemShape, ...] = Field(description="Things that nobody asked to keep.")
     kept: tuple[ItemShape, ...] = Field(description="Stores that the stack file says to keep.")
+    usd_per_hour: float = Field(description="Sum of what is left, as far as it is known.")
 
 
 class CheckShape(Shape):
     """One thing that was looked at."""
 
     name: str = Field(description="What was looked at.")
-    state: Literal["ok", "warn", "fault"] = Field(description="How it stands.")
+    state: Literal["ok", "warn", "unknown", "fault"] = Field(
+        description="How it stands; `unknown` where nobody could tell."
+    )
     found: str = Field(description="What was found.")
     do: str = Field(default="", description="What to do about it.")
 
 
 class DoctorShape(Shape):
-    """Whether this machine can carry a stack. Exit status 1 if there is a fault."""
+    """Whether this machine, or an account, can carry a stack. Exit status 1 if there is a fault."""
 
     checks: tuple[CheckShape, ...] = Field(description="In the order they were made.")
 

@@ -3,11 +3,11 @@
 from pydantic import JsonValue
 
 from infra.cli.models import model_shapes
-from infra.cli.nodes import gateway_shapes, look, node_shapes, replica_shapes
+from infra.cli.nodes import gateway_shapes, held_pools, look, node_shapes, replica_shapes
 from infra.cli.runs import run_shapes
-from infra.cli.screen import Screen
-from infra.cli.shapes import ModelShape, RunDetail, RunShape, StatusShape
-from infra.cli.stack import StackView
+from infra.cli.screen import BAD, Screen
+from infra.cli.shapes import ModelShape, PoolSizeShape, RunDetail, RunShape, StatusShape
+from infra.clouds.view import HeldPool, StackView
 
 MODELS_SHOWN = 20  # newest
 PHASES = ("detect", "agree", "form", "fetch", "first step")  # of a change of membership
@@ -16,12 +16,14 @@ METRICS_SHOWN = 20  # lines of a run's metrics on a screen; --json has all
 
 def status(view: StackView) -> StatusShape:
     """Look at everything once."""
-    seen = look(view.control)
-    nodes = node_shapes(view, seen)
+    seen = look(view)
+    held = held_pools(view)
+    nodes = node_shapes(view, seen, held)
     return StatusShape(
         stack=view.stack,
         stack_id=view.stack_id,
         endpoint_url=view.endpoint_url,
+        pools=tuple(_pool(name, pool) for name, pool in held.items()),
         nodes=tuple(nodes),
         runs=tuple(run_shapes(view, seen)),
         models=tuple(model_shapes(view)[:MODELS_SHOWN]),
@@ -34,6 +36,9 @@ def print_status(shape: StatusShape, screen: Screen) -> None:
     """For people."""
     screen.line(f"stack {shape.stack} ({shape.stack_id})", "bold")
     screen.line(f"endpoint {shape.endpoint_url or 'none: the balancer is not up'}")
+    for pool in shape.pools:
+        if pool.why:
+            screen.line(f"pool {pool.pool}: {pool.nodes} of {pool.wanted} nodes: {pool.why}", BAD)
     screen.table(
         "nodes",
         ("node", "state", "address", "pid", ""),
@@ -125,6 +130,12 @@ def print_models(models: tuple[ModelShape, ...], screen: Screen) -> None:
             for model in models
         ],
     )
+
+
+def _pool(name: str, held: HeldPool | None) -> PoolSizeShape:
+    if held is None:
+        return PoolSizeShape(pool=name, wanted=None, nodes=0)
+    return PoolSizeShape(pool=name, wanted=held.wanted, nodes=len(held.nodes), why=held.why)
 
 
 def _text(value: int | None) -> str:

@@ -14,8 +14,9 @@ from infra.cli.readiness import is_ready, wait_ready
 from infra.cli.runs import WRITER
 from infra.cli.screen import DIM, GOOD, Screen
 from infra.cli.shapes import AnswerShape, UpShape
-from infra.cli.stack import StackView, find_stack, standing
+from infra.cli.stack import find_stack, standing
 from infra.cli.turn import turn
+from infra.clouds.view import StackView
 from runtime.coordination.log import PoolLog, RunEntry
 from runtime.errors import Refused
 
@@ -78,7 +79,7 @@ def live_run(view: StackView | None) -> RunEntry | None:
     if view is None or not any(pool.role == "training" for pool in view.pools):
         return None
     run = PoolLog(view.control, view.training().pool, WRITER).state().open_run
-    return run if run is not None and look(view.control).is_live(run) else None
+    return run if run is not None and look(view).is_live(run) else None
 
 
 def _is_worked_on(view: StackView, run: RunEntry, clock: Clock) -> bool:
@@ -89,14 +90,14 @@ def _is_worked_on(view: StackView, run: RunEntry, clock: Clock) -> bool:
     """
     pool = view.training().pool
     held = view.held(pool)
-    if held or look(view.control).members_of(run.run):
+    if (held and held.nodes) or look(view).members_of(run.run):
         return True
     if held is None:
         PoolLog(view.control, pool, WRITER).end(
             run.run, "failed", "nobody kept its pool", clock.date()
         )
         return False
-    resume_run(view)
+    resume_run(view, run.run, clock.date())
     return True
 
 
@@ -106,9 +107,9 @@ def _see_to_run(view: StackView, began: datetime, screen: Screen, clock: Clock) 
     log = PoolLog(view.control, pool.pool, WRITER)
     state = log.state()
     if state.open_run is not None:
-        if not look(view.control).is_live(state.open_run):
+        if not look(view).is_live(state.open_run):
             screen.line(f"run {state.open_run.run} goes on from its last commit")
-            resume_run(view)
+            resume_run(view, state.open_run.run, clock.date())
         return state.open_run.run
     if live_model(view) is not None:
         return None

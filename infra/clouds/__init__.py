@@ -9,7 +9,7 @@ from infra.plan.plan import Plan
 from infra.plan.spec import StackSpec
 from runtime.errors import Refused
 
-PACKAGES = {"local": "infra.clouds.local.deploy"}
+PACKAGES = {"local": "infra.clouds.local.deploy", "aws": "infra.clouds.aws.deploy"}
 
 
 class Cloud(Protocol):

@@ -1,4 +1,4 @@
-"""A stack that stands, from the operator's machine: its control store, and what is left of it.
+"""A stack that stands, from the operator's machine: its view, its control store, what is left.
 
 By cloud, and by the marker that a stack leaves on the machine: none of it needs Pulumi's state.
 """
@@ -8,7 +8,19 @@ from pathlib import Path
 from infra.checkout import StackMarker, stack_folder
 from infra.clouds.leftovers import SweepReport
 from infra.clouds.local import sweep as local
+from infra.clouds.local.view import open_view as open_local_view
+from infra.clouds.view import StackView
+from infra.engine.broken_off import BrokenOff
 from runtime.objects import Store, file_url, open_store
+
+
+def open_view(marker: StackMarker) -> StackView | None:
+    """The stack as the commands see it; None if it has no control store. Raises AtollError."""
+    if marker.cloud == "aws":
+        from infra.clouds.aws.view import open_view as open_aws_view
+
+        return open_aws_view(marker)
+    return open_local_view(marker)
 
 
 def open_control(marker: StackMarker) -> Store | None:
@@ -41,6 +53,29 @@ def sweep(marker: StackMarker) -> SweepReport:
         region = region_of(marker)
         return sweep_aws(open_session(region), region, marker.stack_id)
     return local.sweep(Path(marker.home), marker.stack, marker.stack_id)
+
+
+def clear(marker: StackMarker, report: SweepReport) -> None:
+    """End and remove exactly what a sweep of this stack found left. Raises AtollError."""
+    if marker.cloud == "aws":
+        from infra.clouds.aws.session import open_session
+        from infra.clouds.aws.sweep import clear as clear_aws
+
+        region = region_of(marker)
+        clear_aws(open_session(region), region, report)
+    else:
+        local.clear(report)
+
+
+def clear_orphans(marker: StackMarker, found: BrokenOff) -> tuple[str, ...]:
+    """Remove what a killed `up` made and told nobody; in words. Raises AtollError."""
+    if marker.cloud != "aws":
+        return ()
+    from infra.clouds.aws.orphans import clear_orphans as clear_aws
+    from infra.clouds.aws.session import open_session
+
+    region = region_of(marker)
+    return clear_aws(open_session(region), region, marker.stack_id, found)
 
 
 def region_of(marker: StackMarker) -> str:

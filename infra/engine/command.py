@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import FrameType
 import yaml
 
 from infra.engine.backend import URL, backend_folder, chosen_url, pulumi_env, stack_file
+from infra.engine.broken_off import BrokenOff, broken_off
 from infra.engine.lock import is_dead, locks_of
 from infra.engine.release import Engine
 from runtime.errors import Refused
@@ -23,7 +24,6 @@ from runtime.errors import Refused
 __all__ = ["Pulumi", "pulumi_env"]
 
 ASIDE_S = 120.0  # longest that a question to the backend may take
-OURS = "atoll:"  # types of the kit's own provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,18 @@ class Pulumi:
                     f"wait for it, or stop it: kill -INT {lock.pid}"
                 )
 
-    def forget_broken_off(self, stack: str) -> None:
+    def forget_broken_off(self, stack: str, see_to: Callable[[BrokenOff], None]) -> None:
         """Drop what a killed Pulumi has noted as broken off, so that nobody is asked about it.
 
-        Only if all of it is the kit's own; raises Refused with Pulumi's own words.
+        Before that, `see_to` what may exist unseen: it can't be made a second time. Raises Refused
+        with Pulumi's own words, and what `see_to` raises.
         """
         exported = self._aside(["stack", "export", "--stack", stack])
-        state = json.loads(exported.stdout) if exported.returncode == 0 else {}
-        if not has_only_ours_pending(state):
+        found = broken_off(exported.stdout if exported.returncode == 0 else "")
+        if not found.is_any:
             return
+        if found.begun:
+            see_to(found)
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write(exported.stdout)  # an import drops what is pending
             file.flush()
@@ -139,18 +142,6 @@ class Pulumi:
             )
         except subprocess.TimeoutExpired:
             raise Refused(f"pulumi {' '.join(arguments)}: no end within {ASIDE_S:.0f} s") from None
-
-
-def has_only_ours_pending(state: Mapping[str, object]) -> bool:
-    """Whether an exported state has operations that were broken off, all on the kit's resources.
-
-    Those adopt what they find, so a note of it is of no use, and Pulumi would repeat its advice at
-    each update. A cloud's resource may exist unseen: that note is for a person.
-    """
-    deployment = state.get("deployment")
-    pending = deployment.get("pending_operations") if isinstance(deployment, dict) else None
-    types = [operation["resource"]["type"] for operation in pending or ()]
-    return bool(types) and all(str(kind).startswith(OURS) for kind in types)
 
 
 def _said(ran: subprocess.CompletedProcess[str]) -> str:

@@ -6,7 +6,7 @@ Pure. Names that carry the stack's id are made where the id is known (`names.py`
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from infra.plan.budget import budget_faults
+from infra.plan.budget import alert_faults, budget_advice, budget_faults
 from infra.plan.facts import Facts
 from infra.plan.fault import Fault, Faults, without_echoes
 from infra.plan.money import Price, price
@@ -16,7 +16,7 @@ from infra.plan.pools import cores, pool, pool_advice, pool_faults
 from infra.plan.region import has_region, region_faults
 from infra.plan.schedule import schedule_faults
 from infra.plan.serving import gateway_spec, serve_spec, serving_advice, serving_faults
-from infra.plan.spec import CloudName, PoolSpec, StackSpec
+from infra.plan.spec import BudgetSpec, CloudName, PoolSpec, StackSpec
 from infra.plan.stores import StorePlan, store_plans
 from infra.plan.training import device_faults, train_spec, training_advice, training_faults
 from runtime.node_spec import GatewaySpec, Schedule, ServeSpec, TrainSpec
@@ -49,6 +49,7 @@ class Plan:
     pools: tuple[PoolPlan, ...]
     balancer: BalancerPlan
     price: Price
+    budget: BudgetSpec  # who is warned of what
     run_hours: float  # longest time that a rented training pool stands for one run
     advice: tuple[str, ...]  # what works, but not well; one sentence each
 
@@ -67,6 +68,7 @@ def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
         pools=_pools(spec, facts),
         balancer=balancer_plan(spec.access, spec.cluster.cloud),
         price=price(spec),
+        budget=spec.budget,
         run_hours=spec.budget.run_hours,
         advice=tuple(_advice(spec, facts)),
     )
@@ -81,6 +83,7 @@ def plan_faults(spec: StackSpec, facts: Facts) -> list[Fault]:
         *schedule_faults(spec.training.schedule, spec.cluster.cloud, spec.budget.run_hours),
         *serving_faults(spec.serving, spec.training, spec.cluster.cloud),
         *network_faults(spec.access, spec.cluster.cloud),
+        *alert_faults(spec.budget),
     ]
 
 
@@ -99,6 +102,7 @@ def _advice(spec: StackSpec, facts: Facts) -> Iterator[str]:
         yield from serving_advice(spec.serving, facts)
     else:
         yield from pool_advice(spec)
+        yield from budget_advice(spec.budget)
 
 
 def _pools(spec: StackSpec, facts: Facts) -> tuple[PoolPlan, ...]:

@@ -10,6 +10,7 @@ from infra.plan.spec import CloudName, ClusterSpec, Part, StackSpec
 ZONES_MIN: dict[CloudName, int] = {"aws": 2, "gcp": 1, "azure": 1}  # ALB stands in two
 AZURE_ZONES = ("1", "2", "3")
 RENTED_ONLY = ("region", "zones", "egress")
+RENTED_BUDGET = ("max_usd_per_month", "alert_emails")  # the cloud counts, and warns
 
 
 def region_faults(spec: StackSpec) -> Iterator[Fault]:
@@ -18,6 +19,7 @@ def region_faults(spec: StackSpec) -> Iterator[Fault]:
     if cluster.cloud == "local":
         yield from own_machine_faults(cluster, "cluster", RENTED_ONLY)
         yield from own_machine_faults(spec.pools, "pools", type(spec.pools).model_fields)
+        yield from own_machine_faults(spec.budget, "budget", RENTED_BUDGET)
         return
     if has_region(cluster):
         yield from _zone_faults(cluster)

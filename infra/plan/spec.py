@@ -6,7 +6,7 @@ all faults come in one message.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from infra.plan.names import NODES_MAX
 from runtime.limits import WATCHDOG_S_MIN
@@ -20,6 +20,8 @@ Egress = Literal["nat", "private"]
 Tls = Literal["none", "managed", "provided"]
 SEED_MAX = (1 << 32) - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
+EMAIL = r"^[A-Za-z0-9._%+'-]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$"
+EMAILS_MAX = 10  # that AWS Budgets writes to at once
 DATA: tuple[StoreRole, ...] = ("data", "checkpoints", "models")  # what `retain_data: true` means
 
 
@@ -34,6 +36,9 @@ StoreRoles = Annotated[
     tuple[StoreRole, ...],
     BeforeValidator(_roles, json_schema_input_type=bool | tuple[StoreRole, ...]),
 ]
+
+
+Email = Annotated[str, StringConstraints(pattern=EMAIL)]
 
 
 class Part(BaseModel):
@@ -116,6 +121,20 @@ class BudgetSpec(Part):
     )
     max_usd_per_run: float | None = Field(
         default=None, gt=0, description="A stack whose longest run would cost more is refused."
+    )
+    max_usd_per_month: float | None = Field(
+        default=None,
+        gt=0,
+        description="A stack that would cost more at rest is refused; the cloud itself then counts "
+        "what the stack costs, and warns `alert_emails` at 80 % of it and when it foresees more. "
+        "AWS counts by the tag `atoll:stack-id`, which the payer of the account must activate as a "
+        "cost allocation tag, once.",
+    )
+    alert_emails: tuple[Email, ...] = Field(
+        default=(),
+        max_length=EMAILS_MAX,
+        description="Who is warned by mail, for example [ops@example.org], 10 at most: of costs, "
+        "and when no gateway of a rented cloud answers. AWS asks each of them first.",
     )
     run_hours: float = Field(
         default=12.0,

@@ -15,6 +15,7 @@ from pydantic import Field
 from infra.checkout import MARKER, StackMarker, markers, stack_folder, write_marker
 from infra.clouds.leftovers import Item, SweepReport
 from infra.clouds.standing import open_control, sweep
+from infra.plan.limits import boot_s
 from infra.provider.guard import refuse_live
 from infra.provider.kind import Context, Inputs, Kind
 from infra.provider.wire import Properties
@@ -81,7 +82,8 @@ class ProofKind(Kind[ProofInputs]):
         control = open_control(inputs.marker(str(state["stack_id"])))
         if control is not None:
             for pool in inputs.pools:
-                refuse_live(control, PoolLog(control, pool, "proof"), inputs.stack)
+                log = PoolLog(control, pool, "proof")
+                refuse_live(control, log, inputs.stack, boot_s(is_rented=inputs.cloud != "local"))
 
     def delete(self, inputs: ProofInputs, computed: Properties, context: Context) -> None:
         """Sweep; fail with the list if anything is left, else print the proof."""

@@ -146,27 +146,31 @@ class AwsCloud:
             raise Unavailable("metadata: found no instance identity document") from None
         return Identity(instance=found.instance, region=found.region, zone=found.zone)
 
+    def signed(self, service: str, headers: dict[str, str], body: bytes) -> Request:
+        """A request to a service as the machine's role; raises Refused or Unavailable."""
+        url = self._service_url or f"https://{host(service, self._place.region)}"
+        return sign(
+            Request(method="POST", url=url + "/", headers=headers, body=body),
+            self._credentials.get(),
+            region=self._place.region,
+            service=service,
+            at=self._around.now(),
+        )
+
+    def forget_credentials(self) -> None:
+        """They were refused as over: the next request gets new ones."""
+        self._credentials.forget()
+
     def _carry_out(
         self, what: str, do: str, service: str, headers: dict[str, str], body: bytes
     ) -> Reply:
-        url = self._service_url or f"https://{host(service, self._place.region)}"
-
-        def request() -> Request:
-            return sign(
-                Request(method="POST", url=url + "/", headers=headers, body=body),
-                self._credentials.get(),
-                region=self._place.region,
-                service=service,
-                at=self._around.now(),
-            )
-
         order = Order(
             what=what,
             do=do,
             is_read=service == "secretsmanager",
-            request=request,
+            request=lambda: self.signed(service, headers, body),
             understand=understand,
-            forget_token=self._credentials.forget,
+            forget_token=self.forget_credentials,
         )
         return carry_out(order, self._around)
 
@@ -243,7 +247,7 @@ def understand(reply: Reply) -> Understood:
     """What an answer of either API means; one speaks XML, the other JSON."""
     if reply.is_good:
         return Understood(meaning=Meaning.DONE)
-    code, words = _fault(reply)
+    code, words = fault_of(reply)
     words = f"{code or f'status {reply.status}'}: {words}"
     if code in AGAIN or reply.status == 429 or reply.status >= 500:
         return Understood(meaning=Meaning.AGAIN, words=words)
@@ -254,7 +258,8 @@ def understand(reply: Reply) -> Understood:
     return Understood(meaning=Meaning.REFUSED, words=words)
 
 
-def _fault(reply: Reply) -> tuple[str, str]:
+def fault_of(reply: Reply) -> tuple[str, str]:
+    """AWS's code and words in an answer that is no good."""
     text = reply.text()
     code, message = CODE.search(text), MESSAGE.search(text)
     if code:

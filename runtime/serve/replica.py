@@ -51,7 +51,8 @@ async def _run(node: Node, spec: ServeSpec) -> None:
         service.why = NO_MODEL
         say()
         models = open_store(node.spec.stores.models)
-        rollover = Rollover(spec, service, node.control, models, node.folder / "models", say)
+        folder = node.folder / "models"
+        rollover = Rollover(spec, service, node.control, models, folder, say, node.stderr)
         keeping = asyncio.create_task(rollover.keep())
         leaving = asyncio.create_task(left(node.leaving))
         try:

@@ -47,6 +47,7 @@ class Rollover:
         models: Store,
         folder: Path,
         say: Callable[[], None],
+        stderr: int | None = None,  # of its engines
     ) -> None:
         self._spec = spec
         self._service = service
@@ -54,6 +55,7 @@ class Rollover:
         self._models = models
         self._folder = folder
         self._say = say
+        self._stderr = stderr
         self._refused: dict[str, Refusal] = {}
         self._engines: set[Engine] = set()
         self._spare: Engine | None = None  # imports torch while a model is looked for
@@ -155,7 +157,7 @@ class Rollover:
         await asyncio.to_thread(shutil.rmtree, self._folder / old.digest, ignore_errors=True)
 
     async def _start_engine(self) -> Engine:
-        engine = await start_engine(self._spec.threads, self._on_death)
+        engine = await start_engine(self._spec.threads, self._on_death, self._stderr)
         self._engines.add(engine)
         return engine
 

@@ -69,7 +69,7 @@ class Agent:
             if self._noticed is not None:  # just now
                 return
             # Imports torch while a run is looked for.
-            child = Child(inbox)
+            child = Child(inbox, self._node.stderr)
             entry = self._find_run(child)
             if entry is None:
                 return

@@ -44,13 +44,14 @@ class Said:
 class Child:
     """One worker process. Its events come to `inbox`, in order, Died last."""
 
-    def __init__(self, inbox: "queue.SimpleQueue[object]") -> None:
+    def __init__(self, inbox: "queue.SimpleQueue[object]", stderr: int | None = None) -> None:
         self._inbox = inbox
         self._oom_kills = _oom_kills()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "runtime.train.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             env=os.environ | MALLOC | NCCL,
         )
         threading.Thread(target=self._read, name="worker events", daemon=True).start()

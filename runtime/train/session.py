@@ -251,7 +251,7 @@ class Session:
         self._kept_s = now_s
         if self._restart_s is not None and now_s >= self._restart_s:
             self._restart_s = None
-            self._child = Child(self._inbox)
+            self._child = Child(self._inbox, self._node.stderr)
             self._begin()
         if now_s - self._looked_s >= POLL_LOG_S:
             self._look()

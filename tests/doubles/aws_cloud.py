@@ -1,4 +1,4 @@
-"""AWS for one node: instance metadata version 2, and two services that check every signature.
+"""AWS for one node: instance metadata version 2, and three services that check every signature.
 
 Shapes: EC2 User Guide "Use the Instance Metadata Service" and "Spot Instance interruption notices",
 Auto Scaling API Reference "SetDesiredCapacity" and
@@ -17,6 +17,7 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
 from runtime.clouds.aws import AwsCloud
 from runtime.node_spec import AwsPlace
+from tests.doubles.aws_logs import TARGET, FakeLogs
 from tests.doubles.cloud_server import Answered, Asked, FakeServices
 
 PLACE = AwsPlace(region="eu-central-1", group="atoll-5e1f-training")
@@ -27,7 +28,7 @@ SKEW_MAX = timedelta(minutes=5)
 
 
 class FakeAws(FakeServices):
-    """Holds one group of 0 to 4 machines, and secrets."""
+    """Holds one group of 0 to 4 machines, secrets, and a log group."""
 
     name = "aws"
     forbidden_says = "autoscaling:SetDesiredCapacity"
@@ -38,6 +39,7 @@ class FakeAws(FakeServices):
         self.action: dict[str, str] | None = None
         self.is_rebalance_advised = False
         self.members = {INSTANCE}  # of the group
+        self.logs = FakeLogs()
         self._sessions: set[str] = set()
         self.cloud = AwsCloud(
             PLACE,
@@ -121,13 +123,17 @@ class FakeAws(FakeServices):
 
     def _service(self, asked: Asked) -> Answered:
         target = asked.headers.get("x-amz-target")
-        service = "secretsmanager" if target else "autoscaling"
+        is_log = (target or "").startswith(TARGET)
+        service = "logs" if is_log else "secretsmanager" if target else "autoscaling"
         fault = self._unsigned(asked, service)
         if fault is None and self.throttled:
             self.throttled -= 1
             fault = ("ThrottlingException" if target else "Throttling", "Rate exceeded")
         if fault is None and self.is_forbidden:
             fault = ("AccessDeniedException" if target else "AccessDenied", "not authorized")
+        if is_log and fault is None:
+            code, said = self.logs.answer(asked, self.clock.at)
+            return _json_fault(code, str(said)) if code else Answered(body=said)
         if target:
             return _json_fault(*fault) if fault else self._secret(asked, target)
         return _xml_fault(*fault) if fault else self._resize(asked)

@@ -95,7 +95,7 @@ def packed(**members: bytes) -> bytes:
 
 def policies() -> dict[str, str]:
     """What each role of node may do, and two that may less."""
-    may = {role: _of_stores(node_policy(role, BUCKETS, "*")) for role in get_args(Role)}
+    may = {role: _of_stores(node_policy(role, BUCKETS, "*", "*")) for role in get_args(Role)}
     silent = json.loads(may["gateway"])
     silent["Statement"] = [s for s in silent["Statement"] if s["Sid"] != "ControlWrite"]
     blind = json.loads(may["gateway"])
@@ -106,7 +106,7 @@ def policies() -> dict[str, str]:
 def _of_stores(policy: str) -> str:
     """Without what a store does not know of."""
     document = json.loads(policy)
-    document["Statement"] = [s for s in document["Statement"] if s["Sid"] != "Group"]
+    document["Statement"] = [s for s in document["Statement"] if s["Sid"] not in ("Group", "Logs")]
     return json.dumps(document)
 
 

@@ -1,9 +1,10 @@
 """How AWS answers for what the kit uses: ids, ARNs, outputs, names, what can't change in place."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from infra.provider.wire import Value
-from tests.doubles.strict_cloud import Look, Looks, looks_of
+from tests.doubles.strict_looks import Look, Looks, looks_of
 
 # What the kit uses. Shapes as in AWS's own documentation of each type, replacements as in the
 # Terraform provider's, both as of 2026-11.
@@ -117,6 +118,29 @@ _TYPES[_BUCKET] = replace(
     named="bucket",
     contents=frozenset(kind for kind in _TYPES if kind.startswith(_OBJECT)),
 )
+# Made a second time, AWS writes these over; and of those it takes no second one alike.
+_PUTS = (
+    *("iam/rolePolicy:RolePolicy", "iam/rolePolicyAttachment:RolePolicyAttachment"),
+    *("s3/bucketObjectv2:BucketObjectv2", "s3/bucketPolicy:BucketPolicy"),
+    *("s3/bucketVersioning:BucketVersioning", "ec2/defaultSecurityGroup:DefaultSecurityGroup"),
+    "s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
+    "s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration",
+    "s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
+    "s3/bucketOwnershipControls:BucketOwnershipControls",
+    "acm/certificateValidation:CertificateValidation",
+)
+_RULE = ("securityGroupId", "ipProtocol", "fromPort", "toPort", "cidrIpv4")
+_RULE_TO = (*_RULE, "referencedSecurityGroupId")
+_UNIQUE: Mapping[str, tuple[str, ...]] = {
+    "ec2/route:Route": ("routeTableId", "destinationCidrBlock"),
+    "ec2/routeTableAssociation:RouteTableAssociation": ("subnetId",),
+    "ec2/subnet:Subnet": ("vpcId", "cidrBlock"),
+    "lb/listener:Listener": ("loadBalancerArn", "port"),
+    "vpc/securityGroupEgressRule:SecurityGroupEgressRule": _RULE_TO,
+    "vpc/securityGroupIngressRule:SecurityGroupIngressRule": _RULE_TO,
+}
+_TYPES |= {f"aws:{kind}": replace(_TYPES[f"aws:{kind}"], is_put=True) for kind in _PUTS}
+_TYPES |= {f"aws:{kind}": replace(_TYPES[f"aws:{kind}"], unique=u) for kind, u in _UNIQUE.items()}
 AWS = Looks(
     types=_TYPES,
     common={**_SELF, "ownerId": "{account}", "arn": _ARN},

@@ -17,9 +17,9 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -92,63 +92,6 @@ class Fault:
     deed: Deed = "nothing"
     error: str = ""
     delay_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How a cloud answers for one type; texts are templates over inputs, `id`, `name`, marks."""
-
-    id: str = ""  # empty: the name
-    arn: str = ""
-    replaces: frozenset[str] = frozenset()  # inputs that can't change in place; `*` is all
-    outputs: Mapping[str, Value] = field(default_factory=dict)  # also those that may be given
-    named: str = "name"  # the input that is its name; made up where it is optional and left out
-    names: str = ".+"  # what the cloud takes for a name
-    contents: frozenset[str] = frozenset()  # types that go first, or with it if forceDestroy is set
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looks:
-    """One cloud's. Types that are not in it get ids and outputs by rule, and never a new name."""
-
-    types: Mapping[str, Look] = field(default_factory=dict)
-    common: Mapping[str, Value] = field(default_factory=dict)  # outputs of every type that has them
-    config: frozenset[str] = frozenset()  # what its provider can't do without
-    tags: str = "tags"  # the input
-    default_tags: str = ""  # where the provider is told of tags for everything
-    answers: Mapping[str, Look] = field(default_factory=dict)  # of functions
-
-
-def looks_of(package: str, table: str, **special: Mapping[str, Value]) -> dict[str, Look]:
-    """Read a table: type, id, ARN, inputs that replace; indented below it, outputs.
-
-    `-` is none, `@` in an ARN is region and account. `special` are outputs by class name that a
-    line doesn't hold.
-    """
-    looks: dict[str, Look] = {}
-    for line in table.strip("\n").splitlines():
-        words = ["" if word == "-" else word for word in line.split()]
-        if line.startswith(" "):
-            token, look = looks.popitem()
-            pairs = [word.partition("=") for word in words]
-            outputs = {key: _typed(value) for key, _, value in pairs}
-            looks[token] = replace(look, outputs={**look.outputs, **outputs})
-        else:
-            kind, identity, arn, replaces = words
-            arn = arn and "arn:aws:" + arn.replace("@", "{region}:{account}")
-            outputs = dict(special.get(kind.rpartition(":")[2], {}))
-            fixed = frozenset(filter(None, replaces.split(",")))
-            look = Look(id=identity, arn=arn, replaces=fixed, outputs=outputs)
-            looks[f"{package}:{kind}"] = look
-    return looks
-
-
-def _typed(text: str) -> Value:
-    try:
-        value: Value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return value
 
 
 class StrictCloud:
@@ -226,9 +169,9 @@ class StrictCloud:
         )
         self._insert(self._open(), stored)
 
-    def change(self, resource_id: str, **properties: Value) -> None:
+    def change(self, resource_id: str, type_glob: str = "*", /, **properties: Value) -> None:
         """By hand: inputs that were given and outputs alike."""
-        [old] = [r for r in self.resources() if r.id == resource_id]
+        [old] = [r for r in self.resources(type_glob) if r.id == resource_id]
         given = {key: value for key, value in properties.items() if key in old.inputs}
         self.write(
             replace(old, inputs=old.inputs | given, state=old.state | properties), old.revision
@@ -270,9 +213,18 @@ class StrictCloud:
         found = [r for r in self.resources(token) if r.id == resource_id]
         return found[0] if found else None
 
-    def create(self, stored: Stored) -> None:
-        """Raises CloudError if the id or the name is taken."""
+    def create(self, stored: Stored, unique: tuple[str, ...] = (), is_put: bool = False) -> None:
+        """Raises CloudError if the id, the name or all of `unique` is taken; `is_put`: replaced."""
         with self._alone() as db:
+            if is_put:
+                db.execute(
+                    "DELETE FROM resource WHERE type = ? AND id = ?", (stored.type, stored.id)
+                )
+            if unique and any(
+                _is_twin(stored, _stored(row), unique)
+                for row in db.execute("SELECT * FROM resource WHERE type = ?", (stored.type,))
+            ):
+                raise CloudError(f"AlreadyExists: {stored.type} with the same {unique}")
             taken = db.execute(
                 "SELECT 1 FROM resource WHERE type = ? AND (id = ? OR name = ? AND name != '')",
                 (stored.type, stored.id, stored.name),
@@ -354,6 +306,10 @@ def write_launchers(folder: Path, *packages: str) -> None:
             "from tests.doubles.strict_provider import main\nsys.exit(main())\n"
         )
         path.chmod(0o755)
+
+
+def _is_twin(one: Stored, other: Stored, unique: tuple[str, ...]) -> bool:
+    return all(one.inputs.get(key) == other.inputs.get(key) for key in unique)
 
 
 def _stored(row: sqlite3.Row) -> Stored:

@@ -31,7 +31,8 @@ from pulumi.runtime.proto import provider_pb2 as pb
 from infra.engine.parent import end_with
 from infra.provider.wire import UNKNOWN, Properties, Value, has_unknown, read, write
 from runtime.signals import stop_event
-from tests.doubles.strict_cloud import ENV, Call, CloudError, Fault, Look, Stored, StrictCloud
+from tests.doubles.strict_cloud import ENV, Call, CloudError, Fault, Stored, StrictCloud
+from tests.doubles.strict_looks import Look
 from tests.doubles.strict_schema import LOOKS, Problem, ResourceType, Sdk
 
 THREADS = 32
@@ -142,7 +143,7 @@ class StrictProvider(provider_pb2_grpc.ResourceProviderServicer):
             return pb.CreateResponse(properties=write(unknown | inputs))
         with self._changing(_call("create", request.urn), context) as answer:
             stored = self._make(kind, inputs, self._cloud.seed(request.urn))
-            self._cloud.create(stored)
+            self._cloud.create(stored, look.unique, look.is_put)
             answer.append(stored)
         return pb.CreateResponse(id=stored.id, properties=write(stored.state))
 

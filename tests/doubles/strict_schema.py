@@ -37,7 +37,7 @@ from pulumi import _types
 
 from infra.provider.wire import SIGNATURE, Properties, Value, has_unknown
 from tests.doubles.strict_aws import AWS
-from tests.doubles.strict_cloud import Looks
+from tests.doubles.strict_looks import Looks
 
 # Any: what `typing` takes apart (unions, generics, classes) has no common type.
 Hint: TypeAlias = Any

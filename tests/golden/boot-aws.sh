@@ -2,11 +2,11 @@
 # Atoll makes this machine a node; see its console for each step.
 ROLE=training
 POOL=training
-PLACE='{"region":"eu-central-1","group":"atoll-5e1f0a2b-training"}'
+PLACE='{"region":"eu-central-1","group":"atoll-5e1f0a2b-training","log_group":"/atoll/5e1f0a2b"}'
 CONTROL=s3://atoll-5e1f0a2b-control
 BUNDLE=s3://atoll-5e1f0a2b-bundle
 SHA256=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
-TEMPLATE='{"stack":"aws-small","stack_id":"5e1f0a2b","cloud":"aws","pool":"training","bundle_sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","stores":{"bundle":"s3://atoll-5e1f0a2b-bundle","data":"s3://atoll-5e1f0a2b-data","checkpoints":"s3://atoll-5e1f0a2b-checkpoints","models":"s3://atoll-5e1f0a2b-models","control":"s3://atoll-5e1f0a2b-control"},"train":{"model_name":"atoll-code","model":{"vocabulary":2048,"width":192,"layers":4,"heads":6,"kv_heads":6,"hidden":512,"context":512},"data":"python-stdlib","nodes":2,"min_nodes":1,"steps":2000,"global_batch":32,"micro_batch":8,"sequence_tokens":256,"learning_rate":0.002,"warmup_steps":100,"weight_decay":0.1,"clip_norm":1.0,"seed":0,"checkpoint_every_steps":null,"validate_every_steps":100,"join_s":300.0,"pause_s_max":600.0,"unsaved_s_max":600.0,"watchdog_s":10.0,"threads_per_worker":4,"device":"cpu","schedule":null},"serve":null,"gateway":null,"aws":{"region":"eu-central-1","group":"atoll-5e1f0a2b-training"},"gcp":null,"azure":null}'
+TEMPLATE='{"stack":"aws-small","stack_id":"5e1f0a2b","cloud":"aws","pool":"training","bundle_sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","stores":{"bundle":"s3://atoll-5e1f0a2b-bundle","data":"s3://atoll-5e1f0a2b-data","checkpoints":"s3://atoll-5e1f0a2b-checkpoints","models":"s3://atoll-5e1f0a2b-models","control":"s3://atoll-5e1f0a2b-control"},"train":{"model_name":"atoll-code","model":{"vocabulary":2048,"width":192,"layers":4,"heads":6,"kv_heads":6,"hidden":512,"context":512},"data":"python-stdlib","nodes":2,"min_nodes":1,"steps":2000,"global_batch":32,"micro_batch":8,"sequence_tokens":256,"learning_rate":0.002,"warmup_steps":100,"weight_decay":0.1,"clip_norm":1.0,"seed":0,"checkpoint_every_steps":null,"validate_every_steps":100,"join_s":300.0,"pause_s_max":600.0,"unsaved_s_max":600.0,"watchdog_s":10.0,"threads_per_worker":4,"device":"cpu","schedule":null},"serve":null,"gateway":null,"aws":{"region":"eu-central-1","group":"atoll-5e1f0a2b-training","log_group":"/atoll/5e1f0a2b"},"gcp":null,"azure":null}'
 INSTALLER='uv==0.13.9 \
     --hash=sha256:5555555555555555555555555555555555555555555555555555555555555555'
 UNIT='[Unit]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pulumi_aws as aws
 from pulumi import Input, Output, Resource
 
+from infra.clouds.aws.lookups import zone_name
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.place import Place
 from infra.plan.limits import GATEWAY_PORT, RENTED_NOTICE_S
@@ -27,6 +28,8 @@ class Balancer:
 
     url: Output[str]
     target_group_arn: Output[str]
+    metrics_name: Output[str]  # as CloudWatch calls it
+    gateways_metrics_name: Output[str]
     last: Resource
 
 
@@ -68,7 +71,13 @@ def make_balancer(plan: BalancerPlan, drain_s: float, network: Network, place: P
         opts=place.after(),
     )
     listener = _listener(plan, balancer, gateways, place)
-    return Balancer(url=_url(plan, balancer), target_group_arn=gateways.arn, last=listener)
+    return Balancer(
+        url=_url(plan, balancer),
+        target_group_arn=gateways.arn,
+        metrics_name=balancer.arn_suffix,
+        gateways_metrics_name=gateways.arn_suffix,
+        last=listener,
+    )
 
 
 def _listener(
@@ -105,9 +114,7 @@ def _certificate(
 
 def _managed(domain: str, balancer: aws.lb.LoadBalancer, place: Place) -> Output[str]:
     """A certificate that ACM makes and renews, proved by a record in the domain's own zone."""
-    zone_id = aws.route53.get_zone_output(
-        name=domain.partition(".")[2], opts=place.asking()
-    ).zone_id
+    zone_id = aws.route53.get_zone_output(name=zone_name(domain), opts=place.asking()).zone_id
     certificate = aws.acm.Certificate(
         "endpoint",
         domain_name=domain,

@@ -13,18 +13,21 @@ from infra.bundle import build_bundle
 from infra.checkout import ROOT, home
 from infra.clouds.aws.balancer import make_balancer
 from infra.clouds.aws.identity import make_api_key, make_identities
+from infra.clouds.aws.lookups import image_name
 from infra.clouds.aws.network import make_network
-from infra.clouds.aws.nodes import Start, image_name, make_pool
+from infra.clouds.aws.nodes import Start, make_pool
 from infra.clouds.aws.place import Place
+from infra.clouds.aws.rights import log_group_name
 from infra.clouds.aws.stores import Bucket, make_stores, urls
 from infra.clouds.aws.timer import make_timer
+from infra.clouds.aws.watch import make_log_group, make_watch
+from infra.clouds.description import describe
 from infra.clouds.outputs import Deployment
 from infra.clouds.resources import ApiKey, AtollProvider, Guard, Proof
 from infra.engine.set_up import pinned
 from infra.plan.boot import Boot, boot_text
 from infra.plan.facts import UNSEEN, Facts
 from infra.plan.limits import stop_s
-from infra.plan.machines import machine_table
 from infra.plan.names import Role
 from infra.plan.plan import Plan, PoolPlan
 from infra.plan.spec import StackSpec
@@ -54,10 +57,11 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
     bundle = build_bundle(ROOT)
     stores = make_stores(plan.stores, bundle, place)
     network = make_network(plan.zones, plan.balancer, place)
-    identities = make_identities(get_args(Role), stores, place)
+    identities = make_identities(get_args(Role), stores, make_log_group(place), place)
     drain_s = max(pool.gateway.drain_s for pool in plan.pools if pool.gateway is not None)
     balancer = make_balancer(plan.balancer, drain_s, network, place)
-    last: list[Resource] = [api_key, balancer.last]
+    watch = make_watch(plan.budget, balancer, place)
+    last: list[Resource] = [api_key, balancer.last, *watch]
     for pool in plan.pools:
         start = Start(
             image_id=_image(pool, place),
@@ -67,7 +71,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         target = balancer.target_group_arn if pool.role == "gateway" else None
         made = make_pool(pool, start, network, target, place)
         last.append(made.last)
-        if pool.schedule is not None:
+        if pool.role == "training":
             last += make_timer(pool.schedule, pool.size_max, plan.run_hours, made, place)
     Guard(
         "guard",
@@ -78,6 +82,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
             "control_url": stores["control"].url,
             "pools": training,
             "region": plan.region,
+            "description": describe(plan, stack, place.stack_id, balancer.url),
         },
         place.after_ours(*last),
     )
@@ -86,7 +91,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         endpoint_url=balancer.url,
         api_key=Output.secret(api_key.key),
         store_urls=urls(stores),
-        price_per_hour_usd=plan.price.usd_per_hour(is_training=False)[1],
+        price=plan.price,
     )
 
 
@@ -112,10 +117,8 @@ def _place(region: str, project: str, stack: str, own: AtollProvider, proof: Pro
 
 
 def _image(pool: PoolPlan, place: Place) -> Output[str]:
-    machines = machine_table("aws").machines
-    has_gpu = any(machines[name].devices for name in pool.rented.machines)
     return aws.ssm.get_parameter_output(
-        name=image_name(has_gpu=has_gpu), opts=place.asking()
+        name=image_name(pool.rented), opts=place.asking()
     ).insecure_value
 
 
@@ -151,8 +154,13 @@ def _boot_text(
         train=pool.train,
         serve=pool.serve,
         gateway=gateway and gateway.model_copy(update={"api_key_sha256": (key_sha256,)}),
-        aws=AwsPlace(region=place.region, group=group),
+        aws=AwsPlace(region=place.region, group=group, log_group=log_group_name(stack_id)),
     )
-    stop = gateway.drain_s if gateway else pool.serve.drain_s if pool.serve else LEAVE_S
     installer = pinned((ROOT / "requirements.lock").read_text(), "uv")
-    return boot_text(Boot(template=template, installer=installer, stop_s=stop_s(stop)))
+    return boot_text(Boot(template=template, installer=installer, stop_s=_stop_s(pool)))
+
+
+def _stop_s(pool: PoolPlan) -> float:
+    if pool.gateway is not None:
+        return stop_s(pool.gateway.drain_s, pool.gateway.notice_s)
+    return stop_s(LEAVE_S if pool.serve is None else pool.serve.drain_s)

@@ -22,10 +22,10 @@ class Identity:
 
 
 def make_identities(
-    roles: tuple[Role, ...], buckets: Mapping[str, Bucket], place: Place
+    roles: tuple[Role, ...], buckets: Mapping[str, Bucket], log_group: Resource, place: Place
 ) -> dict[Role, Identity]:
-    """By role of the pool."""
-    return {role: _identity(role, buckets, place) for role in roles}
+    """By role of the pool. The log group stands before them, and so before any node."""
+    return {role: _identity(role, buckets, log_group, place) for role in roles}
 
 
 def make_api_key(place: Place) -> ApiKey:
@@ -33,7 +33,9 @@ def make_api_key(place: Place) -> ApiKey:
     return ApiKey("api-key", {"stack_id": place.stack_id}, place.after_ours())
 
 
-def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identity:
+def _identity(
+    role: Role, buckets: Mapping[str, Bucket], log_group: Resource, place: Place
+) -> Identity:
     name = place.name(role)
     made = aws.iam.Role(
         role,
@@ -48,8 +50,10 @@ def _identity(role: Role, buckets: Mapping[str, Bucket], place: Place) -> Identi
         role,
         name=name,
         role=made.name,
-        policy=Output.all(names, place.group_arn(role)).apply(lambda a: node_policy(role, *a)),
-        opts=place.after(),
+        policy=Output.all(names, place.group_arn(role), place.logs_arn()).apply(
+            lambda a: node_policy(role, *a)
+        ),
+        opts=place.after(log_group),
     )
     aws.iam.RolePolicyAttachment(
         role, role=made.name, policy_arn=SESSION_POLICY, opts=place.after()

@@ -206,17 +206,3 @@ def _roll() -> aws.autoscaling.GroupInstanceRefreshArgs:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def image_name(*, has_gpu: bool) -> str:
-    """Public parameter that names the newest image: with a driver where there is a GPU.
-
-    Source: AWS Systems Manager, "Ubuntu AMIs by parameter"; Deep Learning AMI release notes
-    (read 2026-11).
-    """
-    if has_gpu:
-        return (
-            "/aws/service/deeplearning/ami/x86_64/"
-            "base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
-        )
-    return "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi_aws as aws
 from pulumi import InvokeOutputOptions, Output, Resource, ResourceOptions
 
-from infra.clouds.aws.rights import group_arn
+from infra.clouds.aws.rights import group_arn, logs_arn
 from infra.clouds.aws.tags import TAG_ID, TAG_PROJECT, TAG_ROLE, TAG_STACK
 from infra.clouds.resources import AtollProvider, Proof
 from infra.plan.names import rented_name
@@ -53,6 +53,10 @@ class Place:
         return Output.all(self.account, self.name(pool)).apply(
             lambda a: group_arn(self.region, a[0], a[1])
         )
+
+    def logs_arn(self) -> Output[str]:
+        """Of the streams of its log group."""
+        return Output.all(self.account, self.stack_id).apply(lambda a: logs_arn(self.region, *a))
 
     def path(self) -> Output[str]:
         """Where its roles are: IAM lists by path, and its roles can't be found by tag."""

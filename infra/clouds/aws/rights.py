@@ -57,6 +57,7 @@ ORDERS: Mapping[Role, Sequence[str]] = {
     "replica": ("CompleteLifecycleAction",),
     "gateway": ("CompleteLifecycleAction",),
 }
+LOGS = ("CreateLogStream", "PutLogEvents")  # all roles, in the stack's own group
 
 
 def assume_policy(service: str) -> str:
@@ -72,11 +73,14 @@ def assume_policy(service: str) -> str:
     )
 
 
-def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str) -> str:
-    """Rights of a pool's nodes, in its stores and in its Auto Scaling group."""
+def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str, logs_arn: str) -> str:
+    """Rights of a pool's nodes, in its stores, in its Auto Scaling group and in the stack's logs."""
     statements = [statement for access in ACCESS[role] for statement in _of_store(access, buckets)]
     actions = [f"autoscaling:{action}" for action in ORDERS[role]]
-    return _text([*statements, _allow("Group", actions, [group_arn])])
+    logs = [f"logs:{action}" for action in LOGS]
+    return _text(
+        [*statements, _allow("Group", actions, [group_arn]), _allow("Logs", logs, [logs_arn])]
+    )
 
 
 def timer_policy(group_arn: str) -> str:
@@ -103,6 +107,16 @@ def tls_only_policy(bucket_arn: str) -> str:
 def group_arn(region: str, account: str, group: str) -> str:
     """Of an Auto Scaling group by its name; its own id is drawn when it is made."""
     return f"arn:aws:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{group}"
+
+
+def log_group_name(stack_id: str) -> str:
+    """Of the group that a stack's nodes write to: a sweep looks under this path."""
+    return f"/atoll/{stack_id}"
+
+
+def logs_arn(region: str, account: str, stack_id: str) -> str:
+    """Of the streams in that group."""
+    return f"arn:aws:logs:{region}:{account}:log-group:{log_group_name(stack_id)}:*"
 
 
 def _of_store(access: Access, buckets: Mapping[str, str]) -> list[Statement]:

@@ -33,7 +33,11 @@ def control_url(stack_id: str) -> str:
 
 def open_bucket(url: str, region: str) -> Store:
     """A bucket with the operator's credentials. Raises AtollError."""
-    session = open_session(region)
+    return open_bucket_in(open_session(region), url, region)
+
+
+def open_bucket_in(session: boto3.Session, url: str, region: str) -> Store:
+    """The same, of a session that is there."""
     return open_store(
         url, options={"aws_region": region}, credentials=Boto3CredentialProvider(session)
     )
@@ -41,9 +45,16 @@ def open_bucket(url: str, region: str) -> Store:
 
 def has_bucket(url: str, region: str) -> bool:
     """Whether a bucket is there and ours. Raises AtollError where that can't be known."""
-    api = Api(open_session(region), region)
+    return has_bucket_in(Api(open_session(region), region), url)
+
+
+def has_bucket_in(api: Api, url: str) -> bool:
+    """The same, of a session that is there."""
     try:
         api.do("s3", "head_bucket", Bucket=url.removeprefix("s3://"))
     except Missing:
         return False
+    except Refused:
+        api.account()  # the answer to a HEAD has no words: this one's has, if it is who asks
+        raise
     return True

@@ -1,26 +1,24 @@
-"""The timer of a schedule: it makes the training pool grow, and shrink when nobody else does.
+"""The timer of a training pool: it makes the pool grow, and shrink when nobody else does.
 
-EventBridge Scheduler calls Auto Scaling itself: nothing of ours has to stand for it.
+EventBridge Scheduler calls Auto Scaling itself: nothing of ours has to stand for it. Its group and
+role are there without a schedule, too: dead-man timers of single runs come and go in them.
 """
-
-import json
 
 import pulumi_aws as aws
 from pulumi import Input, Output, Resource
 
+from infra.clouds.aws.deadman import SET_CAPACITY, TIMER, order
 from infra.clouds.aws.nodes import Pool
 from infra.clouds.aws.place import Place
 from infra.clouds.aws.rights import assume_policy, timer_policy
 from infra.plan.schedule import Wall, later, wall
 from runtime.node_spec import Schedule
 
-# A universal target (EventBridge Scheduler user guide, read 2026-11).
-SET_CAPACITY = "arn:aws:scheduler:::aws-sdk:autoscaling:setDesiredCapacity"
 RETRIES, RETRY_S = 5, 600
 
 
 def make_timer(
-    schedule: Schedule, nodes: int, run_hours: float, pool: Pool, place: Place
+    schedule: Schedule | None, nodes: int, run_hours: float, pool: Pool, place: Place
 ) -> list[Resource]:
     """Grow at each tick; at the longest end of its run set the pool to 0, whatever has happened."""
     group = aws.scheduler.ScheduleGroup(
@@ -28,7 +26,7 @@ def make_timer(
     )
     role = aws.iam.Role(
         "timer",
-        name=place.name("timer"),
+        name=place.name(TIMER),
         path=place.path(),
         assume_role_policy=assume_policy("scheduler.amazonaws.com"),
         tags=place.tags("timer"),
@@ -41,6 +39,8 @@ def make_timer(
         policy=place.group_arn(pool.name).apply(timer_policy),
         opts=place.after(),
     )
+    if schedule is None:
+        return [group, rights]
     moments = {"grow": (wall(schedule), nodes), "shrink": (later(wall(schedule), run_hours), 0)}
     return [
         _schedule(name, at, schedule.zone, size, pool, group, role, rights, place)
@@ -85,6 +85,4 @@ def _schedule(
 
 
 def _order(group: Input[str], size: int) -> Output[str]:
-    return Output.from_input(group).apply(
-        lambda name: json.dumps({"AutoScalingGroupName": name, "DesiredCapacity": size})
-    )
+    return Output.from_input(group).apply(lambda name: order(name, size))

@@ -6,6 +6,7 @@
 from pulumi import Output, ResourceOptions
 
 from infra.checkout import home
+from infra.clouds.description import describe
 from infra.clouds.local.balancer import make_balancer
 from infra.clouds.local.facts import local_facts
 from infra.clouds.local.identity import make_api_key
@@ -39,6 +40,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
             **place.inputs(),
             "control_url": stores["control"].url,
             "pools": training,
+            "description": describe(plan, stack, proof.stack_id, balancer.url),
         },
         place.after(api_key, *stores.values(), *pools, balancer),
     )

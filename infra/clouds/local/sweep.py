@@ -76,7 +76,7 @@ def clear(report: SweepReport) -> None:
 
 def _ids_of(home: Path, stack: str) -> set[str]:
     """By marker, and by the environment of what runs: a folder may be gone, its processes not."""
-    ids = {marker.stack_id for marker in markers(home) if marker.stack == stack}
+    ids = {m.stack_id for m in markers(home) if (m.stack, m.cloud) == (stack, "local")}
     for pid in pids():
         told = environ(pid)
         if told.get("ATOLL_STACK") == stack and told.get("ATOLL_HOME") == str(home):

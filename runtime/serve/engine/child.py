@@ -156,7 +156,7 @@ class Engine:
         self._child.kill()
 
 
-async def start_engine(threads: int, on_death: OnDeath) -> Engine:
+async def start_engine(threads: int, on_death: OnDeath, stderr: int | None = None) -> Engine:
     """Start an engine process; it imports torch while the caller looks for a model."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -166,5 +166,6 @@ async def start_engine(threads: int, on_death: OnDeath) -> Engine:
         str(threads),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
     return Engine(child, on_death)

@@ -16,7 +16,8 @@ import pytest
 
 from infra.checkout import MARKER, StackMarker, stack_folder, write_marker
 from infra.cli.clock import Clock
-from infra.cli.stack import StackView, find_stack
+from infra.cli.stack import find_stack
+from infra.clouds.view import StackView
 from infra.plan.names import Role, node_address, node_name
 from infra.plan.spec import StackSpec
 from runtime.coordination.log import EpochRecord, Outcome, PoolLog, Presence, epoch_log

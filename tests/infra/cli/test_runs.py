@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def only_run(standing: StandingStack) -> RunShape:
     """The one run there is."""
-    (shown,) = run_shapes(standing.view(), look(standing.control))
+    (shown,) = run_shapes(standing.view(), look(standing.view()))
     return shown
 
 
@@ -71,7 +71,7 @@ def test_steps_that_a_later_epoch_took_back_are_not_in_the_history(
     standing.metrics("r1", 1, {"step": 30})
     standing.metrics("r1", 2, {"step": 20}, {"step": 30})
 
-    shown = run_detail(standing.view(), "r1", look(standing.control))
+    shown = run_detail(standing.view(), "r1", look(standing.view()))
 
     assert [(line["epoch"], line["step"]) for line in shown.metrics] == [(0, 10), (2, 20), (2, 30)]
     assert [epoch.resume_step for epoch in shown.epochs] == [0, 20, 10]

@@ -91,7 +91,7 @@ def test_a_node_whose_process_is_not_the_one_that_spoke_is_starting(
     standing.keep("replica", 1)
     standing.say("replica", 0, pid=1)
 
-    shown = node_shapes(standing.view(), look(standing.control))
+    shown = node_shapes(standing.view(), look(standing.view()))
 
     assert [node.state for node in shown] == ["starting"]
 
@@ -101,7 +101,7 @@ def test_why_a_node_was_refused_is_told_while_its_keeper_waits(standing: Standin
     keeper.states["replica-0"] = "backing-off"
     standing.say("replica", 0, pid=1, state="refused", why="bundle: a byte was flipped")
 
-    (shown,) = node_shapes(standing.view(), look(standing.control))
+    (shown,) = node_shapes(standing.view(), look(standing.view()))
 
     assert (shown.state, shown.why) == ("backing-off", "bundle: a byte was flipped")
 
@@ -113,7 +113,7 @@ def test_without_a_keeper_a_node_is_known_by_its_own_word_until_it_has_left(
     standing.say("replica", 1, state="stopped")
     standing.say("gateway", 0, state="ready", age_s=ALIVE_S + 1)
 
-    shown = node_shapes(standing.view(), look(standing.control))
+    shown = node_shapes(standing.view(), look(standing.view()))
 
     assert [(node.node, node.state, node.pid) for node in shown] == [
         ("gateway-0", "lost", None),

@@ -43,7 +43,7 @@ def test_nothing_left_is_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--json"]) == 0
 
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"stack": "local", "left": [], "kept": []}
+    assert json.loads(out) == {"stack": "local", "left": [], "kept": [], "usd_per_hour": 0.0}
     assert err == "stack local: 0 left\n"
 
 
@@ -55,7 +55,7 @@ def test_what_is_left_is_listed_with_status_1(
     assert main(["sweep", "--json"]) == 1
 
     left = json.loads(capsys.readouterr().out)["left"]
-    assert {"kind", "id", "where"} == set(left[0])
+    assert {"kind", "id", "where", "usd_per_hour"} == set(left[0])
     assert ("process", str(orphan.pid)) in {(item["kind"], item["id"]) for item in left}
     assert str(standing.folder) in {item["where"] for item in left}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.engine.broken_off import BrokenOff
 from infra.engine.command import Pulumi
 from infra.engine.lock import locks_of
 from runtime.errors import Refused
@@ -150,18 +151,30 @@ def test_the_lock_of_a_killed_up_is_removed_and_that_of_a_living_one_is_not(
 
 
 @pytest.mark.slow
-def test_operations_that_were_broken_off_are_forgotten_if_they_are_the_kits_own(
+def test_operations_that_were_broken_off_are_forgotten_once_a_clouds_own_are_seen_to(
     pulumi: Pulumi,
 ) -> None:
+    seen: list[BrokenOff] = []
     pulumi.run(UP)
 
     _plant_pending(pulumi, "atoll:local:Store")
-    pulumi.forget_broken_off("local")
+    pulumi.forget_broken_off("local", seen.append)
     assert _pending(pulumi) == []
+    assert seen == []
 
     _plant_pending(pulumi, "aws:s3/bucket:Bucket")
-    pulumi.forget_broken_off("local")
+    pulumi.forget_broken_off("local", seen.append)
+    assert _pending(pulumi) == []
+    assert [begun.type for begun in seen[0].begun] == ["aws:s3/bucket:Bucket"]
+
+    _plant_pending(pulumi, "aws:s3/bucket:Bucket")
+    with pytest.raises(Refused):
+        pulumi.forget_broken_off("local", _refuse)
     assert _pending(pulumi) == ["aws:s3/bucket:Bucket"]
+
+
+def _refuse(_: BrokenOff) -> None:
+    raise Refused("nobody can be asked")
 
 
 def _state_file(pulumi: Pulumi) -> Path:

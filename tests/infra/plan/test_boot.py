@@ -52,7 +52,9 @@ from tests.conftest import ROOT
 from tests.doubles.aws_cloud import FakeAws
 
 GOLDEN = ROOT / "tests" / "golden" / "boot-aws.sh"
-PLACE = AwsPlace(region="eu-central-1", group="atoll-5e1f0a2b-training")
+PLACE = AwsPlace(
+    region="eu-central-1", group="atoll-5e1f0a2b-training", log_group="/atoll/5e1f0a2b"
+)
 INSTALLER = "uv==0.13.9 \\\n    --hash=sha256:" + 64 * "5"
 # Lone surrogates are no text, and bash holds no NUL.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)

@@ -84,6 +84,18 @@ def faults() -> Iterator[object]:
         "pools.gateway",
         "rented",
     )
+    yield one(
+        "a month on this machine",
+        {"budget": {"max_usd_per_month": 10}},
+        "budget.max_usd_per_month",
+        "rented",
+    )
+    yield one(
+        "mail from this machine",
+        {"budget": {"alert_emails": ["ops@example.org"]}},
+        "budget.alert_emails",
+        "rented",
+    )
     for cluster in (AWS, GCP, AZURE):
         cloud, region = cluster["cloud"], cluster["region"]
         nowhere = {key: value for key, value in cluster.items() if key != "region"}
@@ -166,6 +178,33 @@ def faults() -> Iterator[object]:
             "budget.max_usd_per_run",
             "in 12 h",
         )
+        yield one(
+            f"{cloud}, over the cap of a month",
+            file(cluster, budget={"max_usd_per_month": 1}),
+            "budget.max_usd_per_month",
+            "for 730 h",
+            "or more",
+        )
+    yield one(
+        "an address that is none",
+        file(AWS, budget={"alert_emails": ["ops@example.org", "ops at example.org"]}),
+        "budget.alert_emails.1",
+        "ops at example.org",
+        "for example [ops@example.org]",
+    )
+    yield one(
+        "too many addresses",
+        file(AWS, budget={"alert_emails": [f"{name}@example.org" for name in "abcdefghijk"]}),
+        "budget.alert_emails",
+        "a@example.org",
+        "10 at most",
+    )
+    yield one(
+        "an address twice",
+        file(AWS, budget={"alert_emails": ["Ops@example.org", "ops@example.ORG"]}),
+        "budget.alert_emails",
+        "ops@example.org more than once",
+    )
     yield one(
         "one zone on aws",
         file({**AWS} | {"zones": ["us-east-1a"]}),
@@ -299,3 +338,24 @@ def test_a_gpu_that_nobody_uses_is_advice() -> None:
 
     assert "4 x L4 are paid for, but training.device is cpu" in unused
     assert "a node uses the first" in one_of_four
+
+
+def test_a_month_at_rest_is_730_hours_and_what_is_allowed_is_enough() -> None:
+    hour = planned(file(AWS)).price.usd_per_hour(is_training=False)[1]
+
+    (fault,) = refused(file(AWS, budget={"max_usd_per_month": 1}))
+    enough = float(fault.allowed.split()[0])
+
+    assert enough == pytest.approx(730 * hour, abs=0.01)
+    assert f"{hour:.4f} an hour for 730 h" in fault.found
+    decided = planned(file(AWS, budget={"max_usd_per_month": enough}))
+    assert decided.budget.max_usd_per_month == enough
+
+
+def test_a_month_that_nobody_is_warned_of_is_advice() -> None:
+    budget = {"max_usd_per_month": 1000}
+
+    (advice,) = planned(file(AWS, budget=budget)).advice
+
+    assert "nobody is warned" in advice
+    assert planned(file(AWS, budget=budget | {"alert_emails": ["a@b.example"]})).advice == ()

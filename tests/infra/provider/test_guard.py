@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.provider.guard import GuardInputs, GuardKind
+from infra.clouds.description import StackDescription, read_description
+from infra.plan.limits import BOOT_S
+from infra.provider.guard import GuardInputs, GuardKind, refuse_live
 from infra.provider.kind import Context
 from infra.provider.proof import ProofInputs, ProofKind
 from runtime.coordination.log import PoolLog, Presence
@@ -102,6 +104,46 @@ def test_guard_closes_a_dead_run_with_its_reason_and_holds_the_pool(
     assert state.runs[0].outcome == "failed"
     assert "no member was alive" in state.runs[0].why
     assert not PoolLog(control, "training", "test").claim("run-2", datetime.now(UTC))
+
+
+DESCRIPTION = StackDescription(
+    stack="local",
+    stack_id="00000000",
+    cloud="local",
+    version="0.1.0",
+    endpoint_url="http://127.0.0.1:8080",
+    run_hours=8.0,
+    pools=(),
+)
+
+
+def test_guard_writes_what_the_stack_says_of_itself_and_renews_it(
+    control: Store, said: Said
+) -> None:
+    older, first = guard(control), guard(control).model_copy(update={"description": DESCRIPTION})
+    moved = DESCRIPTION.model_copy(update={"endpoint_url": "http://127.0.0.1:9090"})
+
+    GuardKind().create(older, said.context)
+    of_older = read_description(control)
+    GuardKind().create(first, said.context)
+    of_first = read_description(control)
+    GuardKind().update(first.model_copy(update={"description": moved}), {}, said.context)
+
+    assert (of_older, of_first, read_description(control)) == (None, DESCRIPTION, moved)
+    GuardKind().delete(older, {}, said.context)
+
+
+def test_a_run_whose_machines_may_still_boot_is_refused_on_a_rented_cloud(
+    control: Store,
+) -> None:
+    claim_long_ago(control, "run-1")
+    log = PoolLog(control, "training", "test")
+    refuse_live(control, log, "local")
+
+    with pytest.raises(Refused, match="run-1 is live"):
+        refuse_live(control, log, "aws-small", BOOT_S)
+    assert guard(control).boot_s == 0.0
+    assert guard(control).model_copy(update={"region": "eu-central-1"}).boot_s == BOOT_S
 
 
 def test_an_up_after_half_a_destroy_lets_runs_in_again(control: Store, said: Said) -> None:

@@ -7,6 +7,7 @@ botocore's, with limits named here.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from typing import TypeVar
 
 import boto3  # type: ignore[import-untyped]
 import jmespath  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ ATTEMPTS = 4
 CONNECT_S, READ_S = 10, 60
 
 Answer = Mapping[str, object]
+ShapeT = TypeVar("ShapeT", bound=BaseModel)
 
 
 class Row(BaseModel):
@@ -56,11 +58,23 @@ class Api:
 
     def rows(self, service: str, operation: str, cut: str, **parameters: object) -> list[Row]:
         """All that a call lists, on all pages, each as the JMESPath cuts it out."""
-        return self._rows(service, operation, cut, parameters, pages=None)
+        return self._rows(Row, service, operation, cut, parameters, pages=None)
+
+    def shapes(
+        self, shape: type[ShapeT], service: str, operation: str, cut: str, **parameters: object
+    ) -> list[ShapeT]:
+        """The same, in a shape of the asker's own."""
+        return self._rows(shape, service, operation, cut, parameters, pages=None)
+
+    def first_shapes(
+        self, shape: type[ShapeT], service: str, operation: str, cut: str, **parameters: object
+    ) -> list[ShapeT]:
+        """Those of its first page."""
+        return self._rows(shape, service, operation, cut, parameters, pages=1)
 
     def first_rows(self, service: str, operation: str, cut: str, **parameters: object) -> list[Row]:
         """Those of its first page: for what is asked again once they are gone."""
-        return self._rows(service, operation, cut, parameters, pages=1)
+        return self._rows(Row, service, operation, cut, parameters, pages=1)
 
     def do(self, service: str, operation: str, **parameters: object) -> None:
         """A call of which only the refusal counts."""
@@ -74,17 +88,18 @@ class Api:
 
     def _rows(
         self,
+        shape: type[ShapeT],
         service: str,
         operation: str,
         cut: str,
         parameters: Mapping[str, object],
         pages: int | None,
-    ) -> list[Row]:
+    ) -> list[ShapeT]:
         path = jmespath.compile(cut)
         with told(service, self.region):
             answers = islice(self._pages(service, operation, parameters), pages)
             cuts = [path.search(answer) or () for answer in answers]
-        return [Row.model_validate(row) for rows in cuts for row in rows]
+        return [shape.model_validate(row) for rows in cuts for row in rows]
 
     def _pages(
         self, service: str, operation: str, parameters: Mapping[str, object]

@@ -13,7 +13,11 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from runtime.errors import AtollError, Conflict, Missing, Refused, Unavailable
 
 # Services that policies name otherwise than boto3, and actions that are not called as the API.
-PREFIXES = {"elbv2": "elasticloadbalancing", "resourcegroupstaggingapi": "tag"}
+PREFIXES = {
+    "elbv2": "elasticloadbalancing",
+    "resourcegroupstaggingapi": "tag",
+    "service-quotas": "servicequotas",
+}
 ACTIONS = {
     "s3:ListBuckets": "s3:ListAllMyBuckets",
     "s3:ListObjectVersions": "s3:ListBucketVersions",
@@ -106,6 +110,11 @@ def code_of(error: AtollError) -> str:
     return code
 
 
+def is_denied(error: AtollError) -> bool:
+    """Whether who asks lacks a right."""
+    return _is_denied(code_of(error))
+
+
 def _of_answer(error: boto.ClientError, service: str, region: str) -> AtollError:
     code: str = error.response["Error"]["Code"]
     words = error.response["Error"].get("Message", "")
@@ -121,12 +130,16 @@ def _of_answer(error: boto.ClientError, service: str, region: str) -> AtollError
             f"{found}; AWS does not take these credentials here: log in again or set other ones, "
             f"see that {region} is enabled for the account, then repeat"
         )
-    if code in DENIED or "AccessDenied" in code:
+    if _is_denied(code):
         needed = ACTIONS.get(action, action)
         return Refused(f"{found}; allow {needed} to who you are logged in as, then repeat")
     if code in BUSY or "Throttl" in code or status >= 500:
         return Unavailable(f"{found}; repeat later")
     return Refused(found)
+
+
+def _is_denied(code: str) -> bool:
+    return code in DENIED or "AccessDenied" in code
 
 
 def _is_gone(code: str, words: str) -> bool:

@@ -11,6 +11,7 @@ from infra.clouds.aws.rights import (
     ACCESS,
     assume_policy,
     group_arn,
+    logs_arn,
     node_policy,
     timer_policy,
 )
@@ -19,12 +20,13 @@ from infra.plan.spec import StoreRole
 
 BUCKETS = {role: rented_name("0123abcd", role) for role in get_args(StoreRole)}
 GROUP = group_arn("us-east-1", "123456789012", "atoll-0123abcd-training")
+LOGS = logs_arn("us-east-1", "123456789012", "0123abcd")
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def may(role: Role, action: str, resource: str) -> bool:
     """What IAM would say, for policies that only allow."""
-    statements = json.loads(node_policy(role, BUCKETS, GROUP))
+    statements = json.loads(node_policy(role, BUCKETS, GROUP, LOGS))
     return any(
         action in statement["Action"]
         and any(fnmatchcase(resource, pattern) for pattern in statement["Resource"])
@@ -80,9 +82,21 @@ def test_only_training_nodes_set_a_size_and_only_their_own_groups() -> None:
     assert may("replica", "autoscaling:CompleteLifecycleAction", arn)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_node_writes_to_its_own_stacks_logs_and_makes_no_group(role: Role) -> None:
+    stream = LOGS.removesuffix("*") + "log-stream:training-i-0/b001"
+
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        assert may(role, action, stream)
+        assert not may(role, action, stream.replace("0123abcd", "0123abce"))
+        assert not may(role, action, stream.replace("0123abcd:", "0123abcd7:"))
+    for action in ("logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:GetLogEvents"):
+        assert not may(role, action, stream)
+
+
 def policies() -> Mapping[str, str]:
     """All that a stack writes."""
-    nodes = {role: node_policy(role, BUCKETS, GROUP) for role in ROLES}
+    nodes = {role: node_policy(role, BUCKETS, GROUP, LOGS) for role in ROLES}
     return nodes | {"timer": timer_policy(GROUP)}
 
 

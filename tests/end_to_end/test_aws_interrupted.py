@@ -1,0 +1,37 @@
+"""An `up` or a `destroy` of AWS that is broken off anywhere: one command heals it, nothing is left.
+
+A sample of all calls, drawn anew in each run; `tests.benchmarks.interrupted` plays them all.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from infra.engine import Engine
+from tests.doubles.interruptions import DEEDS, Interruption, Rehearsal, Verb, rehearse
+from tests.doubles.rented_clone import rented_clone
+
+pytestmark = pytest.mark.slow
+
+STACK = "aws-cpu"
+VERBS: tuple[Verb, ...] = ("up", "destroy")
+
+
+@pytest.fixture(scope="module")
+def rehearsal(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """A stack that was there once."""
+    with rented_clone(tmp_path_factory.mktemp("aws"), engine) as rented:
+        yield rehearse(rented, STACK)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_what_is_broken_off_is_healed_by_one_command(
+    rehearsal: Rehearsal, deed: str, seed: int
+) -> None:
+    draw = Random(seed)
+    for verb in VERBS:
+        nth = draw.randint(1, rehearsal.calls[verb])
+        [chosen] = [each for each in DEEDS if each == deed]
+
+        assert rehearsal.play(Interruption(verb=verb, deed=chosen, nth=nth)) == ""
