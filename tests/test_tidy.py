@@ -43,9 +43,13 @@ ARROWS: dict[str, set[str]] = {
     "infra.clouds.aws": {
         *("infra.clouds", "infra.plan", "infra.checkout", "infra.bundle"),
         "infra.engine.set_up",  # the installer, as the lock pins it
+        "infra.engine.broken_off",  # what a killed update may have made
         *("runtime.errors", "runtime.limits", "runtime.node_spec", "runtime.objects"),
     },
-    "infra.clouds": {"infra.plan", "infra.checkout", "runtime.errors", "runtime.objects"},
+    "infra.clouds": {
+        *("infra.plan", "infra.checkout", "runtime.errors", "runtime.objects"),
+        "infra.engine.broken_off",  # what a killed update may have made
+    },
     "infra.provider": {
         *("infra.clouds", "infra.plan", "infra.checkout", "infra.bundle"),
         *RUNTIME_FOR_INFRA,
@@ -60,7 +64,7 @@ ARROWS: dict[str, set[str]] = {
     "runtime.lines": set(),
     "runtime.packing": set(),
     "runtime.signals": set(),
-    "runtime.node_spec": set(),
+    "runtime.node_spec": {"runtime.limits"},
     "runtime.objects": {"runtime.errors", "runtime.limits"},
     "runtime.clouds": {"runtime.errors", "runtime.limits", "runtime.node_spec"},
     "runtime.coordination": {
@@ -112,7 +116,6 @@ BANNED_CALLS = {"torch.load", "torch.save", "eval", "exec", "yaml.load", "os.sys
 # Started by name, not imported.
 PROGRAMS = {
     "infra.clouds.aws.deployer",
-    "infra.clouds.aws.deploy",  # not in PACKAGES yet: `up` refuses AWS until its cycle is tested
     "infra.__main__",
     "infra.cli.main",
     "infra.cli.reference",
