@@ -35,6 +35,7 @@ class Machine(Part):
     fabric: Fabric = Field(default="none", description="Network beside it for collectives.")
     fabric_gbps: float | None = None
     fabric_cards: int | None = Field(default=None, description="Network cards that carry it.")
+    fabric_first_card: int = Field(default=0, ge=0, description="Cards before it carry none.")
     local_disk_gb: float = Field(default=0, ge=0, description="Comes with it, gone with it.")
     is_never_on_demand: bool = Field(
         default=False, description="Then its price on demand is that of a reservation."

@@ -119,6 +119,7 @@ def _offer_faults(
 def _fabric_faults(
     wanted: PoolSpec, role: Role, name: str, known: Mapping[str, Machine]
 ) -> Iterator[Fault]:
+    best = known.get(wanted.machines[0], known[name])
     if wanted.fabric and role != "training":
         yield Fault(
             at=at(f"pools.{role}.fabric"),
@@ -134,6 +135,14 @@ def _fabric_faults(
             found=f"true for {name}, which has no network of its own for collectives",
             allowed=f"true for {_some(having)}",
             do="choose one of these, or remove it",
+        )
+    elif wanted.fabric and _cards(known[name]) != _cards(best):
+        yield Fault(
+            at=at(f"pools.{role}.machines"),
+            beside=(at(f"pools.{role}.fabric"),),
+            found=f"{name} beside {wanted.machines[0]}, whose network cards are others",
+            allowed="machines with the same cards, since one template describes them",
+            do="keep one kind",
         )
 
 
@@ -227,3 +236,7 @@ def _some(names: Iterable[str]) -> str:
     known = list(names)
     more = len(known) - NAMED_MAX
     return ", ".join(known[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def _cards(machine: Machine) -> tuple[object, ...]:
+    return machine.fabric, machine.fabric_cards, machine.fabric_first_card

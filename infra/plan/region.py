@@ -1,6 +1,6 @@
 """Where a stack stands → its faults: region, zones, egress; none of them on one's own machine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from infra.plan.fault import Fault
 from infra.plan.machines import price_table
@@ -10,6 +10,10 @@ from infra.plan.spec import CloudName, ClusterSpec, Part, StackSpec
 ZONES_MIN: dict[CloudName, int] = {"aws": 2, "gcp": 1, "azure": 1}  # ALB stands in two
 AZURE_ZONES = ("1", "2", "3")
 RENTED_ONLY = ("region", "zones", "egress")
+UNREACHABLE: Mapping[CloudName, str] = {
+    "aws": "what they install at their first start",
+    "azure": "the service that sizes their pool",
+}
 RENTED_BUDGET = ("max_usd_per_month", "alert_emails")  # the cloud counts, and warns
 
 
@@ -32,11 +36,12 @@ def region_faults(spec: StackSpec) -> Iterator[Fault]:
             allowed=", ".join(regions),
             do=instead(cluster.region or "", regions),
         )
-    if cluster.cloud == "azure" and cluster.egress == "private":
+    if cluster.egress == "private" and cluster.cloud in UNREACHABLE:
         yield Fault(
             at=at("cluster.egress"),
             beside=(at("cluster.cloud"),),
-            found="private on azure, where nodes could not reach the service that sizes their pool",
+            found=f"private on {cluster.cloud}, where nodes could not reach "
+            f"{UNREACHABLE[cluster.cloud]}",
             allowed="nat",
             do="remove it",
         )

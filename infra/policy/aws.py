@@ -44,7 +44,9 @@ TAGGED = {
     *("aws:iam/role:Role", "aws:iam/instanceProfile:InstanceProfile", "aws:iam/policy:Policy"),
     *("aws:lb/loadBalancer:LoadBalancer", "aws:lb/targetGroup:TargetGroup"),
     *("aws:lb/listener:Listener", "aws:acm/certificate:Certificate"),
-    *("aws:scheduler/scheduleGroup:ScheduleGroup", *BUCKETS),
+    *("aws:scheduler/scheduleGroup:ScheduleGroup", "aws:cloudwatch/logGroup:LogGroup"),
+    *("aws:cloudwatch/metricAlarm:MetricAlarm", "aws:sns/topic:Topic", "aws:budgets/budget:Budget"),
+    *BUCKETS,
 }
 SIZES: Mapping[str, Sequence[str]] = {POOL: ("maxSize", "desiredCapacity")}
 
@@ -318,4 +320,5 @@ UNDELETABLE: Mapping[str, Check] = {
     TEMPLATE: _switched_off("disableApiTermination"),
     "aws:ec2/instance:Instance": _switched_off("disableApiTermination"),
     POOL: _switched_off("protectFromScaleIn"),
+    "aws:cloudwatch/logGroup:LogGroup": _switched_off("skipDestroy", "deletionProtectionEnabled"),
 }

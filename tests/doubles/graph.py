@@ -14,17 +14,17 @@ import yaml
 from infra.provider.wire import Value
 from tests.doubles.strict_cloud import Stored
 
-STACK_ID = re.compile(r"\batoll-([0-9a-f]{8})\b|/atoll/([0-9a-f]{8})\b")
+STACK_ID = re.compile(r"\batoll-([0-9a-f]{8})\b")
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def graph_text(resources: Sequence[Stored]) -> str:
-    """All resources of one stack, by type and name."""
-    named = {r.id: f"<{_title(r)}>" for r in resources}
-    arns = {str(r.state["arn"]): f"<ARN of {_title(r)}>" for r in resources if r.state.get("arn")}
-    found = STACK_ID.search(" ".join(named))
+    """All resources of one stack that the engine has made, by type and name."""
+    resources = [r for r in resources if r.urn]
+    found = STACK_ID.search(" ".join(r.id for r in resources))
     assert found is not None, "no resource bears the stack's id"
-    words = {**arns, **named, found[1] or found[2]: "ID"}
+    drawn = {r.id: f"<{_title(r)}>" for r in resources if found[1] not in r.id or ":" in r.id}
+    words = {**drawn, found[1]: "ID"}
     marks = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
 
     def plain(value: Value) -> Value:

@@ -21,6 +21,8 @@ autoscaling.DescribeAutoScalingGroups AutoScalingGroups autoscaling/group:Group
     DesiredCapacity=.desiredCapacity Tags=.pairs
 budgets.DescribeBudgets Budgets budgets/budget:Budget
     BudgetName=.name BudgetType=.budgetType TimeUnit=.timeUnit
+cloudwatch.DescribeAlarms MetricAlarms cloudwatch/metricAlarm:MetricAlarm
+    AlarmName=.name AlarmArn=.arn MetricName=.metricName StateValue=OK
 ec2.DescribeAddresses Addresses ec2/eip:Eip
     AllocationId=.id PublicIp=.publicIp Domain=.domain Tags=.pairs
 ec2.DescribeInstances Instances ec2/instance:Instance
@@ -77,6 +79,8 @@ scheduler.ListSchedules Schedules scheduler/schedule:Schedule
     Name=.name Arn=.arn GroupName=.groupName State=ENABLED
 secretsmanager.ListSecrets SecretList secretsmanager/secret:Secret
     Name=.name ARN=.arn Tags=.pairs
+sns.ListTopics Topics sns/topic:Topic
+    TopicArn=.arn
 """
 _KINDS = {
     "_GROUP_RULES": (
@@ -90,6 +94,7 @@ _KINDS = {
 }
 # Parameters that choose among all: by how the chosen field begins, and EC2's filters.
 BEGINNINGS = {
+    "AlarmNamePrefix": "AlarmName",
     "NamePrefix": "Name",
     "PathPrefix": "Path",
     "logGroupNamePrefix": "logGroupName",

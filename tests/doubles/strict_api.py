@@ -40,7 +40,11 @@ HOST = "127.0.0.1"
 LOOK_S = 0.02
 SCOPE = re.compile(r"Credential=[^/]+/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
 # Services that sign by another name than that of their model.
-SIGNED = {"elasticloadbalancing": "elbv2", "tagging": "resourcegroupstaggingapi"}
+SIGNED = {
+    "elasticloadbalancing": "elbv2",
+    "monitoring": "cloudwatch",
+    "tagging": "resourcegroupstaggingapi",
+}
 ALL: Mapping[str, Answer] = {**ANSWERS, **CHANGES, **S3}
 
 

@@ -66,6 +66,11 @@ budgets/budget:Budget {account}:{name} budgets::{account}:budget/{name} -
 kms/key:Key {uuid} kms:@:key/{uuid} -
     keyId={uuid}
 cloudwatch/logGroup:LogGroup - logs:@:log-group:{name} -
+cloudwatch/metricAlarm:MetricAlarm - cloudwatch:@:alarm:{name} -
+sns/topic:Topic {arn} sns:@:{name} fifoTopic
+    owner={account}
+sns/topicSubscription:TopicSubscription {topic}:{uuid} - topic,protocol,endpoint
+    arn={topic}:{uuid} pendingConfirmation=true
 s3/bucket:Bucket {bucket} s3:::{bucket} bucketPrefix,objectLockEnabled
     bucketDomainName={bucket}.s3.amazonaws.com bucketRegion={region}
     bucketRegionalDomainName={bucket}.s3.{region}.amazonaws.com
@@ -128,6 +133,8 @@ _PUTS = (
     "s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
     "s3/bucketOwnershipControls:BucketOwnershipControls",
     "acm/certificateValidation:CertificateValidation",
+    *("cloudwatch/metricAlarm:MetricAlarm", "sns/topic:Topic"),
+    "sns/topicSubscription:TopicSubscription",
 )
 _RULE = ("securityGroupId", "ipProtocol", "fromPort", "toPort", "cidrIpv4")
 _RULE_TO = (*_RULE, "referencedSecurityGroupId")

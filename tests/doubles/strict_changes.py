@@ -20,6 +20,7 @@ _TABLE = """
 acm.DeleteCertificate CertificateArn acm/certificate:Certificate
     ResourceNotFoundException acm/certificateValidation:CertificateValidation
 budgets.DeleteBudget BudgetName budgets/budget:Budget NotFoundException
+cloudwatch.DeleteAlarms AlarmNames cloudwatch/metricAlarm:MetricAlarm ResourceNotFound
 ec2.DeleteInternetGateway InternetGatewayId ec2/internetGateway:InternetGateway
     InvalidInternetGatewayID.NotFound ec2/route:Route
 ec2.DeleteLaunchTemplate LaunchTemplateId ec2/launchTemplate:LaunchTemplate
@@ -52,6 +53,7 @@ iam.DeleteRole RoleName iam/role:Role NoSuchEntity
 logs.DeleteLogGroup logGroupName cloudwatch/logGroup:LogGroup ResourceNotFoundException
 secretsmanager.DeleteSecret SecretId secretsmanager/secret:Secret
     ResourceNotFoundException secretsmanager/secretVersion:SecretVersion
+sns.DeleteTopic TopicArn sns/topic:Topic NotFound sns/topicSubscription:TopicSubscription
 """
 # How each service says that something is in use.
 USED = {
@@ -62,8 +64,8 @@ USED = {
     "iam": "DeleteConflict",
     "scheduler": "ConflictException",
 }
-# A balancer or target group that is not there is deleted.
-IDEMPOTENT = {"elbv2.DeleteLoadBalancer", "elbv2.DeleteTargetGroup"}
+# A balancer, a target group or a topic that is not there is deleted.
+IDEMPOTENT = {"elbv2.DeleteLoadBalancer", "elbv2.DeleteTargetGroup", "sns.DeleteTopic"}
 GROUP = "autoscaling/group:Group"
 RULES = frozenset(
     f"aws:vpc/securityGroup{way}Rule:SecurityGroup{way}Rule" for way in ("Ingress", "Egress")

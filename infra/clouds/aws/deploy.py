@@ -26,11 +26,9 @@ from infra.clouds.outputs import Deployment
 from infra.clouds.resources import ApiKey, AtollProvider, Guard, Proof
 from infra.engine.set_up import pinned
 from infra.plan.boot import Boot, boot_text
-from infra.plan.facts import UNSEEN, Facts
 from infra.plan.limits import stop_s
 from infra.plan.names import Role
 from infra.plan.plan import Plan, PoolPlan
-from infra.plan.spec import StackSpec
 from runtime.limits import LEAVE_S
 from runtime.node_spec import AwsPlace, NodeTemplate, StoreUrls
 
@@ -93,12 +91,6 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         store_urls=urls(stores),
         price=plan.price,
     )
-
-
-def look(spec: StackSpec) -> Facts:
-    """Nothing of the account is needed to decide: prices and machines stand in tables."""
-    del spec
-    return UNSEEN
 
 
 def _place(region: str, project: str, stack: str, own: AtollProvider, proof: Proof) -> Place:

@@ -7,9 +7,10 @@ prints them with their names, and the boundary's with them. Pure but for that.
 What bounds them: one region; names and paths that begin with `atoll`; tags of the kit on what is
 made and on what is changed. What a role of a stack may do is written by its deployer: only with
 BOUNDARY, the ARN of a policy that each such role then must carry, can't one write a role that may
-do more than its maker. Three things are wider than a stack: records A and CNAME in all zones of the
+do more than its maker. Four things are wider than a stack: records A and CNAME in all zones of the
 account, tags of the kit on a certificate or on a security group that has none of them (a network's
-default group gets them so), and all that another stack of the same project has.
+default group gets them so), the end of anybody's subscription to a topic (AWS knows no limit of
+that right), and all that another stack of the same project has.
 """
 
 import json
@@ -39,6 +40,7 @@ NODES_IN_GROUPS = (
     *("autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"),
     "autoscaling:CompleteLifecycleAction",
 )
+NODES_IN_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
 # Of SESSION_POLICY those that a session of Session Manager needs (its user guide, 2026-11).
 SESSION_ACTIONS = (
     "ssm:UpdateInstanceInformation",
@@ -51,7 +53,7 @@ SESSION_ACTIONS = (
 # Each fits into one managed policy.
 PARTS: Mapping[str, Sequence[str]] = {
     "machines": ("ec2", "autoscaling", "scheduler", "ssm"),
-    "endpoint": ("elasticloadbalancing", "acm", "route53", "s3"),
+    "endpoint": ("elasticloadbalancing", "acm", "route53", "s3", "cloudwatch", "sns"),
     "account": (
         *("iam", "sts", "tag", "budgets", "kms", "logs", "secretsmanager", "servicequotas"),
     ),
@@ -88,6 +90,7 @@ def boundary_policy(account: str, region: str) -> str:
         [
             _allow("Stores", NODES_IN_STORES, _arns("s3", at)),
             _allow("Groups", NODES_IN_GROUPS, _arns("autoscaling", at)),
+            _allow("Logs", NODES_IN_LOGS, _arns("logs", at)),
             _allow("Session", SESSION_ACTIONS, ["*"]),
         ]
     )
@@ -183,6 +186,8 @@ def _arns(service: str, at: Deployer) -> list[str]:
         ],
         "scheduler": [f"{here}:schedule-group/atoll-*", f"{here}:schedule/atoll-*"],
         "logs": [f"{here}:log-group:/atoll/*"],
+        "cloudwatch": [f"{here}:alarm:atoll-*"],
+        "sns": [f"{here}:atoll-*"],
         "budgets": [f"{anywhere}:budget/atoll-*"],
         "ssm": [f"arn:aws:ssm:{at.region}::parameter/aws/service/*"],
     }[service]

@@ -255,6 +255,43 @@ TIMER: Mapping[str, Needs] = {
         ),
     ),
 }
+WATCH: Mapping[str, Needs] = {
+    "cloudwatch.LogGroup": Needs(
+        asks=("logs:DescribeLogGroups",),
+        changes=(
+            *("logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy"),
+            *("logs:DeleteRetentionPolicy", "logs:ListTagsForResource"),
+            *("logs:TagResource", "logs:UntagResource"),
+        ),
+    ),
+    "cloudwatch.MetricAlarm": Needs(
+        asks=("cloudwatch:DescribeAlarms",),
+        changes=(
+            *("cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms"),
+            *("cloudwatch:ListTagsForResource", "cloudwatch:TagResource"),
+            "cloudwatch:UntagResource",
+        ),
+    ),
+    "sns.Topic": Needs(
+        changes=(
+            *("sns:CreateTopic", "sns:DeleteTopic", "sns:GetTopicAttributes"),
+            *("sns:SetTopicAttributes", "sns:ListTagsForResource"),
+            *("sns:TagResource", "sns:UntagResource"),
+        ),
+    ),
+    "sns.TopicSubscription": Needs(
+        # Of a subscription AWS takes no name here.
+        asks=("sns:GetSubscriptionAttributes", "sns:Unsubscribe"),
+        changes=("sns:Subscribe", "sns:ListSubscriptionsByTopic"),
+    ),
+    "budgets.Budget": Needs(
+        asks=("budgets:ViewBudget",),
+        changes=(
+            *("budgets:ModifyBudget", "budgets:ListTagsForResource"),
+            *("budgets:TagResource", "budgets:UntagResource"),
+        ),
+    ),
+}
 LOOKS: Mapping[str, Needs] = {
     "get_caller_identity": Needs(asks=("sts:GetCallerIdentity",)),
     "ssm.get_parameter": Needs(changes=("ssm:GetParameter",)),
@@ -266,6 +303,7 @@ TYPES: Mapping[str, Needs] = {
     **STORES,
     **IDENTITY,
     **TIMER,
+    **WATCH,
     **LOOKS,
 }
 # What is looked at before anything is made; a certificate then is the user's own, without our tags.
@@ -288,11 +326,13 @@ SWEEP = Needs(
         *("ec2:DescribeInstances", "ec2:DescribeVolumes", "ec2:DescribeSnapshots"),
         *("scheduler:ListScheduleGroups", "scheduler:ListSchedules"),
         *("logs:DescribeLogGroups", "secretsmanager:ListSecrets", "budgets:ViewBudget"),
+        *("cloudwatch:DescribeAlarms", "sns:ListTopics"),
     ),
     changes=(
         *("ec2:TerminateInstances", "ec2:DeleteVolume", "ec2:DeleteSnapshot"),
         *("kms:DescribeKey", "kms:ScheduleKeyDeletion", "secretsmanager:DeleteSecret"),
         *("logs:DeleteLogGroup", "budgets:ModifyBudget"),
+        *("cloudwatch:DeleteAlarms", "sns:DeleteTopic"),
     ),
 )
 # Made by AWS once per account, when its first group, balancer or spot node comes.

@@ -208,6 +208,15 @@ def _rules(groups: Mapping[str, Output[str]], balancer: BalancerPlan, place: Pla
     )
     _pass("gateway", "replica", REPLICA_PORT, groups, place)
     _pass("training", "training", None, groups, place)
+    # Said by group besides: a rule by address does not let EFA's traffic out.
+    aws.vpc.SecurityGroupEgressRule(
+        "training-to-training",
+        security_group_id=groups["training"],
+        referenced_security_group_id=groups["training"],
+        ip_protocol="-1",
+        tags=place.tags("training"),
+        opts=place.after(),
+    )
     for role in ("gateway", "replica", "training"):
         aws.vpc.SecurityGroupEgressRule(
             f"{role}-out",

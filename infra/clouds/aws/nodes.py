@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pulumi_aws as aws
 from pulumi import Input, Output, Resource
 
+from infra.clouds.aws.fabric import fabric_cards
 from infra.clouds.aws.identity import Identity
 from infra.clouds.aws.network import Network
 from infra.clouds.aws.place import Place
@@ -86,6 +87,7 @@ def _template(
     plan: PoolPlan, start: Start, network: Network, place: Place
 ) -> aws.ec2.LaunchTemplate:
     tags = place.tags(plan.name)
+    cards = fabric_cards(plan, network.pools[plan.role])
     return aws.ec2.LaunchTemplate(
         plan.name,
         name=place.name(plan.name),
@@ -99,7 +101,8 @@ def _template(
             http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
         ),
         block_device_mappings=[_disk(plan.rented)],
-        vpc_security_group_ids=[network.pools[plan.role]],
+        vpc_security_group_ids=None if cards else [network.pools[plan.role]],
+        network_interfaces=cards,
         # A node that can't boot powers off, and is then gone from the bill.
         instance_initiated_shutdown_behavior="terminate",
         capacity_reservation_specification=_reservation(plan.rented),

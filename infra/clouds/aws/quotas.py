@@ -2,7 +2,7 @@
 
 Pure. Names and codes as in AWS's "Amazon EC2 instance type quotas" and "Amazon VPC quotas" and as
 Service Quotas itself answers (read 2026-11). That page names no quota for P6 on spot: it is taken
-to be that of P5, as most tools have it which ask for one.
+to be that of P5, which nobody has confirmed.
 """
 
 import re

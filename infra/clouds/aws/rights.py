@@ -74,7 +74,7 @@ def assume_policy(service: str) -> str:
 
 
 def node_policy(role: Role, buckets: Mapping[str, str], group_arn: str, logs_arn: str) -> str:
-    """Rights of a pool's nodes, in its stores, in its Auto Scaling group and in the stack's logs."""
+    """Rights of a pool's nodes, in its stores, its Auto Scaling group and the stack's logs."""
     statements = [statement for access in ACCESS[role] for statement in _of_store(access, buckets)]
     actions = [f"autoscaling:{action}" for action in ORDERS[role]]
     logs = [f"logs:{action}" for action in LOGS]

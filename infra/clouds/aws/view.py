@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from infra.checkout import StackMarker
 from infra.clouds.aws.deadman import arm, disarm
+from infra.clouds.aws.rights import log_group_name
 from infra.clouds.aws.session import control_url, has_bucket_in, open_bucket_in, open_session
 from infra.clouds.aws.sweeping.api import Api
 from infra.clouds.aws.tags import TAG_ID, TAG_ROLE
@@ -115,10 +116,13 @@ class AwsView(StackView):
         )
 
     def logs(self, pool: str) -> str:
-        """On each machine, while it stands; why it fell, its last word in `atoll status` tells."""
+        """In the log group; before a node starts, on its machine alone, while that stands."""
+        region = self.api.region
         return (
-            f"`aws ssm start-session --region {self.api.region} --target INSTANCE` to a node "
-            f"{pool}-INSTANCE, and there: journalctl -u atoll -u cloud-final"
+            f"`aws logs tail {log_group_name(self.stack_id)} --region {region} --follow --since 1h "
+            f"--log-stream-name-prefix {pool}-`; of a boot, "
+            f"`aws ssm start-session --region {region} --target INSTANCE`, "
+            "and there: journalctl -u atoll -u cloud-final"
         )
 
     def _group(self, pool: str) -> str:

@@ -8,16 +8,13 @@ from pulumi import Output, ResourceOptions
 from infra.checkout import home
 from infra.clouds.description import describe
 from infra.clouds.local.balancer import make_balancer
-from infra.clouds.local.facts import local_facts
 from infra.clouds.local.identity import make_api_key
 from infra.clouds.local.nodes import make_pools
 from infra.clouds.local.place import Place
 from infra.clouds.local.stores import make_stores
 from infra.clouds.outputs import Deployment
 from infra.clouds.resources import AtollProvider, Guard, Proof
-from infra.plan.facts import Facts
 from infra.plan.plan import Plan
-from infra.plan.spec import StackSpec
 
 
 def deploy(plan: Plan, project: str, stack: str) -> Deployment:
@@ -51,8 +48,3 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
         store_urls={role: store.url for role, store in stores.items()},
         price=plan.price,
     )
-
-
-def look(spec: StackSpec) -> Facts:
-    """Cores of this machine, and whether there is text to train on."""
-    return local_facts(spec)

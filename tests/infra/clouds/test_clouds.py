@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.clouds import cloud, look
+from infra.clouds import PACKAGES, cloud, look
 from infra.plan.facts import UNSEEN
 from infra.plan.machines import RENTED
 from infra.plan.spec import CloudName, ClusterSpec, StackSpec
@@ -10,9 +10,12 @@ from runtime.errors import Refused
 
 
 @pytest.mark.parametrize("name", RENTED)
-def test_a_rented_cloud_is_not_looked_at_and_not_deployed_to(name: CloudName) -> None:
+def test_a_rented_cloud_is_not_looked_at(name: CloudName) -> None:
     assert look(StackSpec(cluster=ClusterSpec(cloud=name))) is UNSEEN
 
+
+@pytest.mark.parametrize("name", [name for name in RENTED if name not in PACKAGES])
+def test_a_cloud_that_is_only_planned_is_not_deployed_to(name: CloudName) -> None:
     with pytest.raises(Refused, match=rf"atoll:cluster.cloud: found {name}, .* allowed local"):
         cloud(name)
 

@@ -220,6 +220,24 @@ def faults() -> Iterator[object]:
         "nat",
     )
     yield one(
+        "private on aws",
+        file({**AWS} | {"egress": "private"}),
+        "cluster.egress",
+        "install at their first start",
+        "nat",
+    )
+    yield one(
+        "machines with other network cards",
+        file(
+            AWS,
+            training=gpu,
+            pools=pools("aws", fabric=True, machines=["g5.12xlarge", "g6e.48xlarge"]),
+        ),
+        "pools.training.machines",
+        "whose network cards are others",
+        "the same cards",
+    )
+    yield one(
         "an arm machine",
         file(AWS, pools=pools("aws", machines=["m7g.large"])),
         "pools.training.machines",

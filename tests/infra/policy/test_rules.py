@@ -34,7 +34,7 @@ SUBNET, ADDRESS = "aws:ec2/subnet:Subnet", "aws:ec2/eip:Eip"
 BINDING = "aws:ec2/eipAssociation:EipAssociation"
 ROLE, RIGHTS = "aws:iam/role:Role", "aws:iam/rolePolicy:RolePolicy"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
-BALANCER = "aws:lb/loadBalancer:LoadBalancer"
+BALANCER, LOG_GROUP = "aws:lb/loadBalancer:LoadBalancer", "aws:cloudwatch/logGroup:LogGroup"
 
 TAGS: Properties = {
     "Name": "atoll-5e1f0a2b-x",
@@ -141,6 +141,7 @@ GOOD: dict[str, Properties] = {
         "policyArn": "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",
     },
     BALANCER: {"enableDeletionProtection": False, "tags": TAGS},
+    LOG_GROUP: {"retentionInDays": 14, "tags": TAGS},
     POOL: {
         "minSize": 0,
         "maxSize": NODES_MAX + 1,
@@ -301,6 +302,7 @@ BAD: list[tuple[str, str, Properties, str]] = [
     ("no-undeletable", BUCKET, {"objectLockEnabled": True}, "objectLockEnabled: found true"),
     ("no-undeletable", BALANCER, {"enableDeletionProtection": True}, "enableDeletionProtection"),
     ("no-undeletable", TEMPLATE, {"disableApiTermination": True}, "disableApiTermination"),
+    ("no-undeletable", LOG_GROUP, {"skipDestroy": True}, "skipDestroy: found true; allowed false"),
     ("no-undeletable", POOL, {"protectFromScaleIn": True}, "protectFromScaleIn: found true"),
 ]
 

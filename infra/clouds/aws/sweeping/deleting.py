@@ -158,6 +158,11 @@ DELETIONS: Mapping[str, Deletion] = {
     "schedule-group": Call(
         service="scheduler", operation="delete_schedule_group", parameter="Name"
     ),
+    # Before what they watch: nobody is to be called because a stack is taken down.
+    "alarm": Call(
+        service="cloudwatch", operation="delete_alarms", parameter="AlarmNames", is_list=True
+    ),
+    "topic": Call(service="sns", operation="delete_topic", parameter="TopicArn", is_arn=True),
     "autoscaling-group": Call(
         service="autoscaling",
         operation="delete_auto_scaling_group",

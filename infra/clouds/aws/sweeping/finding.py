@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from infra.clouds.aws.sweeping.api import Api, Row
 from infra.clouds.aws.sweeping.faults import code_of
 from infra.clouds.aws.sweeping.listing import (
+    ALARMS,
     BALANCERS,
     BY_NAME,
     BY_TAG,
@@ -22,6 +23,7 @@ from infra.clouds.aws.sweeping.listing import (
     KINDS,
     PARTS,
     TARGET_GROUPS,
+    TOPICS,
     Listing,
 )
 from infra.clouds.aws.tags import TAG_ID
@@ -71,6 +73,7 @@ def _hits(api: Api, stack_id: str) -> Hits:
 
 def _things(api: Api, stack_id: str, hits: Hits) -> Iterator[Thing]:
     yield from _schedules(api, stack_id, hits)
+    yield from _alarms(api, stack_id, hits)
     yield from _by_tag(api, stack_id)
     for listing in (BALANCERS, TARGET_GROUPS):
         yield from _balancing(api, listing, stack_id, hits)
@@ -104,6 +107,18 @@ def _balancing(api: Api, listing: Listing, stack_id: str, hits: Hits) -> Iterato
     for row in api.rows(listing.service, listing.operation, listing.cut):
         if _is_named(row.id, stack_id) or row.arn in hits:
             yield _tagged(listing.kind, row, hits)
+
+
+def _alarms(api: Api, stack_id: str, hits: Hits) -> Iterator[Thing]:
+    """And what they speak to."""
+    begins = {ALARMS.filters: rented_name(stack_id)}
+    for row in api.rows(ALARMS.service, ALARMS.operation, ALARMS.cut, **begins):
+        if _is_named(row.id, stack_id):
+            yield _tagged(ALARMS.kind, row, hits)
+    for row in api.rows(TOPICS.service, TOPICS.operation, TOPICS.cut):
+        name = row.id.rpartition(":")[2]
+        if _is_named(name, stack_id) or row.arn in hits:
+            yield _tagged(TOPICS.kind, row.model_copy(update={"id": name}), hits)
 
 
 def _schedules(api: Api, stack_id: str, hits: Hits) -> Iterator[Thing]:

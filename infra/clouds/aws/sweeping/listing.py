@@ -119,10 +119,26 @@ TARGET_GROUPS = Listing(
     operation="describe_target_groups",
     cut="TargetGroups[].{id: TargetGroupName, arn: TargetGroupArn}",
 )
-# How a name of the tagging API begins: service and kind of thing. A bucket's has no kind.
+ALARMS = Listing(
+    kind="alarm",
+    service="cloudwatch",
+    operation="describe_alarms",
+    cut="MetricAlarms[].{id: AlarmName, arn: AlarmArn}",
+    filters="AlarmNamePrefix",
+)
+# Told by their ARNs alone, all of the region.
+TOPICS = Listing(
+    kind="topic",
+    service="sns",
+    operation="list_topics",
+    cut="Topics[].{id: TopicArn, arn: TopicArn}",
+)
+# How a name of the tagging API begins: service and kind of thing, but for buckets and topics.
 KINDS: Mapping[str, str] = {
     "autoscaling:autoScalingGroup": "autoscaling-group",
     "acm:certificate": "certificate",
+    "budgets:budget": "budget",
+    "cloudwatch:alarm": "alarm",
     "ec2:elastic-ip": "address",
     "ec2:natgateway": "nat-gateway",
     "elasticloadbalancing:loadbalancer": "balancer",
@@ -134,6 +150,7 @@ KINDS: Mapping[str, str] = {
     "s3:": "bucket",
     "scheduler:schedule-group": "schedule-group",
     "secretsmanager:secret": "secret",
+    "sns:": "topic",
     **{
         f"ec2:{kind}": kind
         for kind in (
@@ -150,4 +167,4 @@ PARTS = {
     "elasticloadbalancing:listener-rule",
 }
 # Asked by a path or a beginning of the name: of one elsewhere these lists say nothing.
-BY_NAME = {"role", "instance-profile", "log-group", "schedule-group"}
+BY_NAME = {"alarm", "budget", "role", "instance-profile", "log-group", "schedule-group"}

@@ -21,6 +21,7 @@ FREE = {
     "security-group",
     "subnet",
     "target-group",
+    "topic",
     "vpc",
 }
 PAID_STATES = {"pending", "running"}  # of an instance

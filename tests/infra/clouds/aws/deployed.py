@@ -22,6 +22,7 @@ KINDS: Mapping[str, str] = {
     "autoscaling/group:Group": "autoscaling-group",
     "budgets/budget:Budget": "budget",
     "cloudwatch/logGroup:LogGroup": "log-group",
+    "cloudwatch/metricAlarm:MetricAlarm": "alarm",
     "ebs/snapshot:Snapshot": "snapshot",
     "ebs/volume:Volume": "volume",
     "ec2/eip:Eip": "address",
@@ -45,8 +46,9 @@ KINDS: Mapping[str, str] = {
     "scheduler/schedule:Schedule": "schedule",
     "scheduler/scheduleGroup:ScheduleGroup": "schedule-group",
     "secretsmanager/secret:Secret": "secret",
+    "sns/topic:Topic": "topic",
 }
-CALLED = {"balancer", "budget", "schedule", "secret", "target-group"}  # by name, not by id
+CALLED = {"balancer", "budget", "schedule", "secret", "target-group", "topic"}  # by name, not by id
 
 
 @dataclass
@@ -96,9 +98,10 @@ def deploy(stack: Stack) -> dict[str, Value]:
     """All types of our rooms; ids of its network."""
     network = make_network(stack)
     make_stores(stack)
-    make_balancer(stack, network)
+    balancer = make_balancer(stack, network)
     make_pool(stack, network)
     make_timer(stack)
+    make_watch(stack, balancer)
     return network
 
 
@@ -202,8 +205,8 @@ def make_stores(stack: Stack) -> None:
     )
 
 
-def make_balancer(stack: Stack, network: Properties) -> None:
-    """Balancer, target group and listener, with a certificate and its records."""
+def make_balancer(stack: Stack, network: Properties) -> Value:
+    """Balancer, target group and listener, with a certificate and its records; how it is called."""
     tags = stack.tags("balancer")
     balancer = stack.make(
         "lb/loadBalancer:LoadBalancer",
@@ -242,6 +245,7 @@ def make_balancer(stack: Stack, network: Properties) -> None:
         defaultActions=[{"type": "forward", "targetGroupArn": target}],
         tags=tags,
     )
+    return balancer["arnSuffix"]
 
 
 def make_role(stack: Stack, part: str) -> Value:
@@ -315,6 +319,34 @@ def make_timer(stack: Stack) -> None:
                 "roleArn": role,
             },
         )
+
+
+def make_watch(stack: Stack, balancer: Value) -> None:
+    """Logs, an alarm that somebody hears of, and a budget."""
+    stack.make("cloudwatch/logGroup:LogGroup", name=f"/atoll/{stack.id}", tags=stack.tags("logs"))
+    topic = stack.make("sns/topic:Topic", name=stack.name("alerts"), tags=stack.tags("alerts"))
+    stack.make(
+        "sns/topicSubscription:TopicSubscription",
+        topic=topic["arn"],
+        protocol="email",
+        endpoint="ops@example.org",
+    )
+    stack.make(
+        "cloudwatch/metricAlarm:MetricAlarm",
+        name=stack.name("errors"),
+        comparisonOperator="GreaterThanOrEqualToThreshold",
+        evaluationPeriods=1,
+        dimensions={"LoadBalancer": balancer},
+        alarmActions=[topic["arn"]],
+        tags=stack.tags("alarm"),
+    )
+    stack.make(
+        "budgets/budget:Budget",
+        name=stack.name("budget"),
+        budgetType="COST",
+        timeUnit="MONTHLY",
+        tags=stack.tags("budget"),
+    )
 
 
 def make_others(stack: Stack, subnet: Value) -> None:

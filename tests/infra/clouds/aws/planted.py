@@ -321,9 +321,10 @@ def plant_stores(stack: Stack, **more: str) -> None:
 
 
 def plant_others(stack: Stack) -> None:
-    """Logs, a secret, a key and a budget."""
+    """Logs, an alarm with its topic, a secret, a key and a budget."""
     logs = stack.client("logs")
     logs.create_log_group(logGroupName=f"/atoll/{stack.id}/training", tags=stack.tags("training"))
+    plant_alarm(stack)
     stack.client("secretsmanager").create_secret(
         Name=stack.name("key"), SecretString="of tests", Tags=pairs(stack.tags("gateway"))
     )
@@ -340,6 +341,28 @@ def plant_others(stack: Stack) -> None:
     stack.put("secret", stack.name("key"))
     stack.put("key", plant_key(stack))
     stack.put("budget", stack.name("budget"))
+
+
+def plant_alarm(stack: Stack) -> None:
+    """One that speaks to a topic, which somebody listens to."""
+    tags = pairs(stack.tags("alerts"))
+    topics, name = stack.client("sns"), stack.name("alerts")
+    topic = topics.create_topic(Name=name, Tags=tags)["TopicArn"]
+    topics.subscribe(TopicArn=topic, Protocol="email", Endpoint="ops@example.org")
+    stack.client("cloudwatch").put_metric_alarm(
+        AlarmName=stack.name("no-gateway"),
+        Namespace="AWS/ApplicationELB",
+        MetricName="HealthyHostCount",
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=5,
+        Threshold=1,
+        ComparisonOperator="LessThanThreshold",
+        AlarmActions=[topic],
+        Tags=tags,
+    )
+    stack.put("alarm", stack.name("no-gateway"))
+    stack.put("topic", name)
 
 
 def plant_key(stack: Stack) -> str:

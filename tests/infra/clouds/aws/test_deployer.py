@@ -185,6 +185,12 @@ def test_each_part_fits_into_a_managed_policy_and_no_service_is_left_out() -> No
             f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:loadbalancer/app/atoll-5e1f0a2b/0a",
             HERE,
         ),
+        (
+            "cloudwatch:PutMetricAlarm",
+            f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:atoll-5e1f0a2b-errors",
+            HERE,
+        ),
+        ("sns:Subscribe", f"arn:aws:sns:{REGION}:{ACCOUNT}:atoll-5e1f0a2b-alerts", HERE),
         ("acm:RequestCertificate", "*", MADE),
         ("acm:DeleteCertificate", f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1", OURS),
     ],
@@ -241,6 +247,8 @@ THEIRS = {**HERE, "aws:ResourceTag/atoll:project": "another"}
         ),
         ("kms:ScheduleKeyDeletion", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1", HERE),
         ("logs:DeleteLogGroup", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/web/x", HERE),
+        ("cloudwatch:DeleteAlarms", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:web", HERE),
+        ("sns:DeleteTopic", f"arn:aws:sns:{REGION}:{ACCOUNT}:web", HERE),
     ],
 )
 def test_what_is_another_place_s_or_somebody_else_s_is_not(

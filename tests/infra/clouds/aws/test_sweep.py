@@ -20,6 +20,8 @@ from tests.infra.clouds.aws.planted import (
     Found,
     Stack,
     plant,
+    plant_alarm,
+    plant_balancer,
     plant_disks,
     plant_key,
     plant_network,
@@ -69,7 +71,7 @@ def test_each_thing_of_a_stack_is_found_once_with_its_price(stack: Stack, strang
         ("vpc-endpoint", 2 * (PRICES.endpoint_zone_hour or 0.0)): 1,
         ("volume", DISK_GIB * (PRICES.disk_gib_month or 0.0) / 730): 1,
     }
-    by_use = {"bucket", "key", "log-group", "schedule", "secret", "snapshot"}
+    by_use = {"alarm", "bucket", "key", "log-group", "schedule", "secret", "snapshot"}
     assert {i.kind for i in report.left if i.usd_per_hour is None} == by_use
 
 
@@ -121,6 +123,17 @@ def test_a_name_that_only_begins_alike_is_a_strangers(stack: Stack) -> None:
         Bucket=f"{name}-data", CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     stack.client("logs").create_log_group(logGroupName=f"/atoll/{OURS}7/training")
+    stack.client("sns").create_topic(Name=f"{name}-alerts")
+    stack.client("cloudwatch").put_metric_alarm(
+        AlarmName=f"{name}-errors",
+        Namespace="AWS/ApplicationELB",
+        MetricName="HTTPCode_ELB_5XX_Count",
+        Statistic="Sum",
+        Period=300,
+        EvaluationPeriods=1,
+        Threshold=5,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+    )
     stack.client("scheduler").create_schedule_group(Name=name)
     stack.client("budgets").create_budget(
         AccountId=ACCOUNT,
@@ -146,11 +159,11 @@ def test_a_filter_that_is_not_heeded_makes_nobodys_things_ours(
 ) -> None:
     plant_disks(strangers)
     volumes = strangers.client("ec2").describe_volumes()["Volumes"]
-    arn = f"arn:aws:sns:{REGION}:{ACCOUNT}:topic"
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
     interceptor.changes = {
         "ec2.DescribeVolumes": lambda said: said["Volumes"].extend(volumes),
         "resourcegroupstaggingapi.GetResources": lambda said: said["ResourceTagMappingList"].extend(
-            hit(arn, tags=strangers.tags("topic"))
+            hit(arn, tags=strangers.tags("queue"))
         ),
     }
 
@@ -163,6 +176,9 @@ def test_what_the_tagging_api_still_names_is_gone_when_its_own_service_says_so(
     here = f"{REGION}:{ACCOUNT}"
     role, balancer = f"role/atoll/{OURS}/{stack.name('timer')}", f"app/{stack.name()}"
     names = [
+        f"arn:aws:budgets::{ACCOUNT}:budget/{stack.name('budget')}",
+        f"arn:aws:cloudwatch:{here}:alarm:{stack.name('errors')}",
+        f"arn:aws:sns:{here}:{stack.name('alerts')}",
         f"arn:aws:acm:{here}:certificate/0f1e2d3c-0000-0000-0000-000000000000",
         f"arn:aws:kms:{here}:key/0f1e2d3c-0000-0000-0000-000000000000",
         f"arn:aws:ec2:{here}:instance/i-0f1e2d3c4b5a69788",
@@ -185,17 +201,45 @@ def test_what_the_tagging_api_still_names_is_gone_when_its_own_service_says_so(
 def test_what_nobody_here_can_confirm_counts_as_left_and_says_so(
     stack: Stack, interceptor: Interceptor
 ) -> None:
-    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarm"
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:lines"
+    alarm = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:named-otherwise"
     role = f"arn:aws:iam::{ACCOUNT}:role/elsewhere"
     interceptor.changes["resourcegroupstaggingapi.GetResources"] = lambda said: said[
         "ResourceTagMappingList"
-    ].extend(hit(topic, role, tags=stack.tags("")))
+    ].extend(hit(queue, alarm, role, tags=stack.tags("")))
 
     report = sweep(stack.session, REGION, stack.id)
     clear(stack.session, REGION, report, never)
 
-    assert found(report.left) == Counter([("sns", "alarm"), ("iam:role", "elsewhere")])
+    assert found(report.left) == Counter(
+        [("sqs", "lines"), ("cloudwatch:alarm", "named-otherwise"), ("iam:role", "elsewhere")]
+    )
     assert all("not confirmed" in item.where for item in report.left)
+
+
+def test_an_alarm_goes_before_what_it_watches_and_its_topic_after_it(
+    stack: Stack, interceptor: Interceptor
+) -> None:
+    plant_network(stack)
+    plant_balancer(stack)
+    plant_alarm(stack)
+
+    cleared(stack)
+
+    asked = interceptor.asked
+    order = ["cloudwatch.DeleteAlarms", "sns.DeleteTopic", "elbv2.DeleteLoadBalancer"]
+    assert sorted(order, key=asked.index) == order
+    assert {kind for kind, _ in left(stack)} == set()
+
+
+def test_a_topic_that_is_ours_by_its_tag_is_found_under_any_name(stack: Stack) -> None:
+    tags = [{"Key": "atoll:stack-id", "Value": OURS}]
+    stack.client("sns").create_topic(Name="named-otherwise", Tags=tags)
+    stack.client("sns").create_topic(Name="strangers")
+
+    assert left(stack) == Counter([("topic", "named-otherwise")])
+    cleared(stack)
+    assert left(stack) == Counter()
 
 
 def test_all_pages_are_read(stack: Stack, interceptor: Interceptor) -> None:
