@@ -1,4 +1,4 @@
-"""runtime/ → a deterministic archive, named by its SHA-256.
+"""runtime/ and texts → deterministic archives, named by their SHA-256.
 
 The same tree gives the same bytes on every machine: sorted names, no times, owners or modes of the
 file system, and no compression, whose bytes differ between versions of zlib.
@@ -7,8 +7,12 @@ file system, and no compression, whose bytes differ between versions of zlib.
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtime.errors import Refused
+from runtime.limits import TEXT_BYTES_MAX
 
 PACKAGE = "runtime"
 SUFFIXES = {".py", ".lock"}
@@ -30,8 +34,41 @@ def build_bundle(root: Path) -> Bundle:
         for path in (root / PACKAGE).rglob("*")
         if path.suffix in SUFFIXES and "__pycache__" not in path.parts
     )
+    return _packed(root, files)
+
+
+def build_texts(path: Path) -> Bundle:
+    """Pack a file, or the files below a folder but for hidden ones.
+
+    Raises Refused where they can't be read or are more than nodes take.
+    """
+    root = path if path.is_dir() else path.parent
+    try:
+        files = sorted(_visible(path))
+        size_bytes = sum(file.stat().st_size for file in files)
+        if size_bytes > TEXT_BYTES_MAX:
+            raise Refused(
+                f"training.data: found {size_bytes} bytes in {path}; allowed {TEXT_BYTES_MAX}; "
+                "name a smaller folder"
+            )
+        return _packed(root, files)
+    except OSError as fault:
+        raise Refused(f"training.data: {fault.strerror} at {fault.filename or path}") from fault
+
+
+def _visible(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
+    ]
+
+
+def _packed(root: Path, files: Sequence[Path]) -> Bundle:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in files:
             content = path.read_bytes()
             member = tarfile.TarInfo(path.relative_to(root).as_posix())

@@ -35,6 +35,7 @@ REQUEST_BODY_BYTES = 1 << 20
 STREAM_PING_S = 10.0
 READY_CHECK_S = 1.0  # the balancer asks /readyz this often
 READY_CHECKS_DOWN = 2  # and takes a target out after this many failures
+TEXT_BYTES_MAX = 256 << 20  # of a run's texts: a worker holds them all while it prepares them
 DRAIN_NOTICE_S = READY_CHECK_S * READY_CHECKS_DOWN + 1.0  # not ready, still serving
 
 # Object stores.

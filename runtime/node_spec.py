@@ -17,6 +17,9 @@ Device = Literal["cpu", "gpu"]
 LOOK_BACK_DAYS = 8  # a weekly schedule has a tick in any eight days
 
 
+STORED_TEXTS = "texts/"  # begins the key of an archive of texts in the store of data
+
+
 class Strict(BaseModel):
     """Frozen, and refuses what it does not know."""
 
@@ -104,7 +107,7 @@ class TrainSpec(Strict):
 
     model_name: str = Field(description="Name that model versions are published under.")
     model: ModelSpec
-    data: str = Field(description="Folder, file, or `python-stdlib`.")
+    data: str = Field(description="Folder, file, `python-stdlib`, or a key in the store of data.")
     nodes: int = Field(ge=1, description="Nodes of a full epoch.")
     min_nodes: int = Field(ge=1, description="Fewest nodes that go on.")
     steps: int = Field(ge=1, description="Optimizer steps of a run.")

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "infra.__main__": {"infra.config", "infra.plan", "infra.clouds", "runtime.errors"},
     "infra.plan": {"runtime.node_spec", "runtime.errors", "runtime.limits"},
     "infra.checkout": set(),
-    "infra.bundle": set(),
+    "infra.bundle": {"runtime.errors", "runtime.limits"},
     "infra.config": {"infra.plan"},
     "infra.policy": {"infra.plan.names"},  # each preview waits for the pack to start
     "infra.clouds.local": {
@@ -47,7 +47,8 @@ ARROWS: dict[str, set[str]] = {
         *("runtime.errors", "runtime.limits", "runtime.node_spec", "runtime.objects"),
     },
     "infra.clouds": {
-        *("infra.plan", "infra.checkout", "runtime.errors", "runtime.objects"),
+        *("infra.plan", "infra.checkout", "infra.bundle"),
+        *("runtime.errors", "runtime.objects", "runtime.node_spec"),
         "infra.engine.broken_off",  # what a killed update may have made
     },
     "infra.provider": {

@@ -1,13 +1,19 @@
 """Cloud name → the package that deploys to it, imported only when asked for."""
 
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, cast
 
+from infra.bundle import build_texts
+from infra.clouds.local.facts import local_facts
 from infra.clouds.outputs import Deployment
 from infra.plan.facts import UNSEEN, Facts
 from infra.plan.plan import Plan
 from infra.plan.spec import StackSpec
+from infra.plan.training import STDLIB
 from runtime.errors import Refused
+from runtime.node_spec import STORED_TEXTS
 
 PACKAGES = {"local": "infra.clouds.local.deploy", "aws": "infra.clouds.aws.deploy"}
 
@@ -32,8 +38,14 @@ def cloud(name: str) -> Cloud:
 
 def look(spec: StackSpec) -> Facts:
     """What is known of the place before the plan decides."""
-    if spec.cluster.cloud != "local":
-        return UNSEEN  # machines and prices stand in tables
-    from infra.clouds.local.facts import local_facts
-
-    return local_facts(spec)
+    is_local = spec.cluster.cloud == "local"
+    if not is_local and spec.training.data == STDLIB:
+        return UNSEEN
+    facts = local_facts(spec)
+    if is_local or facts.data is None or facts.data_fault is not None:
+        return facts
+    try:
+        sha256 = build_texts(Path(facts.data)).sha256
+    except Refused as fault:
+        return replace(facts, data_fault=str(fault).removeprefix("training.data: "))
+    return replace(facts, data=f"{STORED_TEXTS}{sha256}", texts=facts.data)

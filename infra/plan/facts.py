@@ -11,8 +11,9 @@ class Facts:
     data_files: int
     data_bytes: int
     data: str | None = None  # `training.data` as nodes will find it; None: as it is written
+    texts: str | None = None  # where the text is that goes to the store of data
     data_fault: str | None = None  # why the data can't be used; None if it can
 
 
-# Of a cloud that the kit can't deploy to yet: it is planned and priced without a look.
+# Of a rented cloud whose nodes find their own text: machines and prices stand in tables.
 UNSEEN = Facts(cores=1, data_files=0, data_bytes=0)

@@ -46,6 +46,7 @@ class Plan:
     zones: tuple[str, ...]
     model_name: str
     stores: tuple[StorePlan, ...]
+    texts: str | None  # what is put into the store of data, from this machine
     pools: tuple[PoolPlan, ...]
     balancer: BalancerPlan
     price: Price
@@ -65,6 +66,7 @@ def plan(spec: StackSpec, facts: Facts, known: Sequence[Fault] = ()) -> Plan:
         zones=spec.cluster.zones,
         model_name=spec.training.model_name,
         stores=store_plans(spec.cluster),
+        texts=facts.texts,
         pools=_pools(spec, facts),
         balancer=balancer_plan(spec.access, spec.cluster.cloud),
         price=price(spec),

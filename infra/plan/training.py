@@ -6,7 +6,7 @@ from infra.plan.facts import Facts
 from infra.plan.fault import Fault
 from infra.plan.settings import at
 from infra.plan.spec import TrainingSpec
-from runtime.node_spec import TrainSpec
+from runtime.node_spec import STORED_TEXTS, TrainSpec
 
 STDLIB = "python-stdlib"
 SEQUENCES_MIN = 2  # one to train on, one to hold out
@@ -135,7 +135,7 @@ def _data_faults(spec: TrainingSpec, facts: Facts) -> Iterator[Fault]:
             allowed=f"a readable folder or file with text in it, or {STDLIB}",
             do="correct the path or its rights",
         )
-    elif data != STDLIB and not data.startswith("/"):
+    elif data != STDLIB and not data.startswith(("/", STORED_TEXTS)):
         yield Fault(
             at=at("training.data"),
             found=f"{data}, which nodes would look for each in its own folder",

@@ -1,19 +1,23 @@
 """Which text is trained on: a folder, a file, or the standard library's sources.
 
 A file is for training or for validation by the hash of its name, so that a file added later moves
-no other. Files that are not UTF-8 are left out. All is held in memory: DATA_BYTES_MAX bounds it.
+no other. Files that are not UTF-8 are left out. All is held in memory: TEXT_BYTES_MAX bounds it.
 """
 
 import hashlib
+import io
 import sysconfig
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import Refused
+from runtime.errors import Corrupt, Refused
+from runtime.limits import TEXT_BYTES_MAX
+from runtime.node_spec import STORED_TEXTS
+from runtime.objects import Store
 
 PYTHON_STDLIB = "python-stdlib"
-DATA_BYTES_MAX = 256 << 20
 STDLIB_BYTES_MAX = 16 << 20
 FILES_MAX = 200_000
 NOT_SOURCE = frozenset(
@@ -49,8 +53,18 @@ class Corpus:
         return total.hexdigest()
 
 
+def open_corpus(data: str, store: Store) -> Corpus:
+    """What the spec names, on the machine or in the store of data; raises AtollError."""
+    if not data.startswith(STORED_TEXTS):
+        return read_corpus(data)
+    documents = list(_stored(data, store))
+    if not documents:
+        raise Refused(f"training.data: found no UTF-8 text in {store.url}/{data}")
+    return split(documents)
+
+
 def read_corpus(data: str) -> Corpus:
-    """Read what the spec names; raises Refused if there is no text in it, or too much."""
+    """Read from this machine; raises Refused if there is no text in it, or too much."""
     if data == PYTHON_STDLIB:
         root = Path(sysconfig.get_path("stdlib"))
         documents = _bounded(_documents(root, _sources(root)), STDLIB_BYTES_MAX)
@@ -58,9 +72,9 @@ def read_corpus(data: str) -> Corpus:
         root = Path(data).expanduser()
         documents = list(_documents(root if root.is_dir() else root.parent, _files(root)))
         size = sum(len(document.text) for document in documents)
-        if size > DATA_BYTES_MAX:
+        if size > TEXT_BYTES_MAX:
             raise Refused(
-                f"training.data: found {size} characters in {root}; allowed {DATA_BYTES_MAX}; "
+                f"training.data: found {size} characters in {root}; allowed {TEXT_BYTES_MAX}; "
                 "name a smaller folder"
             )
     if not documents:
@@ -69,6 +83,19 @@ def read_corpus(data: str) -> Corpus:
             f"text, or {PYTHON_STDLIB}; correct the path or its rights"
         )
     return split(documents)
+
+
+def _stored(key: str, store: Store) -> Iterator[Document]:
+    archive = store.get(key)
+    found = hashlib.sha256(archive).hexdigest()
+    if found != key.removeprefix(STORED_TEXTS):
+        raise Corrupt(f"{store.url}/{key}: found SHA-256 {found}")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        for member in members:
+            file = members.extractfile(member)
+            document = None if file is None else _document(member.name, file.read())
+            if document is not None:
+                yield document
 
 
 def split(documents: list[Document]) -> Corpus:
@@ -139,8 +166,18 @@ def _files(root: Path) -> Iterator[Path]:
 def _documents(root: Path, paths: Iterator[Path]) -> Iterator[Document]:
     for path in paths:
         try:
-            text = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError):
+            content = path.read_bytes()
+        except OSError:
             continue
-        if text and "\0" not in text:
-            yield Document(name=path.relative_to(root).as_posix(), text=text)
+        document = _document(path.relative_to(root).as_posix(), content)
+        if document is not None:
+            yield document
+
+
+def _document(name: str, content: bytes) -> Document | None:
+    """None: it is no text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    return Document(name=name, text=text) if text and "\0" not in text else None

@@ -51,7 +51,7 @@ from runtime.train.state import copy_in, set_step, tensors_of, to_shards
 from runtime.train.strategy import Diverged, PeerLost, Strategy
 from runtime.train.strategy.ddp import Ddp
 from runtime.train.strategy.local import Local
-from runtime.train.text import read_corpus
+from runtime.train.text import open_corpus
 from runtime.train.writing import Writer
 
 MEMORY_ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is one of the latter
@@ -74,7 +74,7 @@ class Worker:
         self._key = bytes.fromhex(work.key)
         self._checkpoints = open_store(work.stores.checkpoints)
         self._data_store = open_store(work.stores.data)
-        corpus = read_corpus(work.train.data)
+        corpus = open_corpus(work.train.data, self._data_store)
         attempt = f"{work.node}-{secrets.token_hex(4)}"
         digest = prepare(self._data_store, corpus, work.train.model.vocabulary, attempt)
         self._data = self._open_data(digest)

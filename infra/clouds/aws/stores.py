@@ -12,6 +12,7 @@ from infra.clouds.aws.place import Place
 from infra.clouds.aws.rights import tls_only_policy
 from infra.clouds.aws.tags import TAG_RETAIN
 from infra.plan.stores import StorePlan
+from runtime.node_spec import STORED_TEXTS
 
 ABORT_DAYS = 1  # what an upload has left that was never finished
 NONCURRENT_DAYS = 7  # of what was overwritten or deleted
@@ -26,10 +27,14 @@ class Bucket:
     ready: Resource  # the last of its parts: nobody may write before it is closed to others
 
 
-def make_stores(plans: tuple[StorePlan, ...], bundle: Bundle, place: Place) -> dict[str, Bucket]:
-    """One bucket per right, by role; the runtime lies in its own."""
+def make_stores(
+    plans: tuple[StorePlan, ...], bundle: Bundle, texts: Bundle | None, place: Place
+) -> dict[str, Bucket]:
+    """One bucket per right, by role; the runtime lies in its own, and what is trained on too."""
     buckets: dict[str, Bucket] = {plan.role: _bucket(plan, place) for plan in plans}
-    _upload(bundle, buckets["bundle"], place)
+    _upload("runtime", bundle.sha256, bundle, buckets["bundle"], place)
+    if texts is not None:
+        _upload("texts", f"{STORED_TEXTS}{texts.sha256}", texts, buckets["data"], place)
     return buckets
 
 
@@ -123,8 +128,8 @@ def _age(role: str, bucket: aws.s3.Bucket, options: ResourceOptions) -> None:
     )
 
 
-def _upload(bundle: Bundle, bucket: Bucket, place: Place) -> None:
-    """The runtime, named by its digest. A node that boots by the old name still finds it.
+def _upload(name: str, key: str, bundle: Bundle, bucket: Bucket, place: Place) -> None:
+    """An archive, named by its digest. A node that boots by the old name still finds it.
 
     From a file: what is uploaded from a program's memory stands in Pulumi's state.
     """
@@ -132,9 +137,9 @@ def _upload(bundle: Bundle, bucket: Bucket, place: Place) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, bundle.data)
     aws.s3.BucketObjectv2(
-        "runtime",
+        name,
         bucket=bucket.name,
-        key=bundle.sha256,
+        key=key,
         source=FileAsset(str(path)),
         opts=ResourceOptions.merge(
             place.after(bucket.ready), ResourceOptions(retain_on_delete=True)

@@ -133,11 +133,11 @@ def test_too_much_text_is_refused_before_it_is_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, {"a": "x" * 600, "b": "x" * 401})
-    monkeypatch.setattr(module, "DATA_BYTES_MAX", 1000)
+    monkeypatch.setattr(module, "TEXT_BYTES_MAX", 1000)
 
     with pytest.raises(Refused, match=r"found 1001 characters in .*; allowed 1000"):
         read_corpus(str(tmp_path))
-    monkeypatch.setattr(module, "DATA_BYTES_MAX", 1001)
+    monkeypatch.setattr(module, "TEXT_BYTES_MAX", 1001)
 
     assert len(texts(read_corpus(str(tmp_path)))) == 2
 
