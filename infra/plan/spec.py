@@ -158,7 +158,8 @@ class TrainingSpec(Part):
         default="python-stdlib",
         min_length=1,
         description="A folder or a file of text, from the root of the clone if not absolute; or "
-        "`python-stdlib`: the sources of the standard library found on the machine.",
+        "`python-stdlib`: the sources of the standard library found on the machine. A rented stack "
+        "has it in its store of data, 256 MiB at most.",
     )
     nodes: int = Field(default=2, ge=1, le=NODES_MAX, description="Nodes that train together.")
     min_nodes: int = Field(

@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import pytest
 
-from infra.bundle import build_bundle
+from infra.bundle import build_bundle, build_texts
 from infra.clouds.aws.rights import node_policy
 from infra.engine.set_up import pinned
 from infra.plan.boot import Boot, boot_text
@@ -25,6 +26,7 @@ from infra.plan.stores import ROLES
 from runtime.coordination.log import Presence
 from runtime.errors import Missing
 from runtime.node_spec import (
+    STORED_TEXTS,
     GatewaySpec,
     NodeTemplate,
     ServeSpec,
@@ -36,14 +38,15 @@ from tests.doubles.aws_cloud import PLACE
 from tests.doubles.rehearsal import Machine, Region, region
 from tests.doubles.rehearsal_store import RoleStore, role_store
 from tests.doubles.store_servers import options
-from tests.tiny import MODEL, texts, tiny_spec
+from tests.tiny import MODEL, tiny_spec, write_texts
 
 KEY = "a key for tests"
 BUCKETS: Mapping[str, str] = {role: f"atoll-5e1f0a2b-{role}" for role in ROLES}
 INSTALLER = pinned((ROOT / "requirements.lock").read_text(), "uv")
 BUNDLE = build_bundle(ROOT)
-TEXTS = {f"srv/texts/{name}": text for name, text in texts().items()}
-TRAINING = tiny_spec(Path("/srv/texts"), steps=40, join_s=120, watchdog_s=10)
+with TemporaryDirectory() as _folder:
+    TEXTS = build_texts(write_texts(Path(_folder)))
+TRAINING = tiny_spec(Path(STORED_TEXTS, TEXTS.sha256), steps=40, join_s=120, watchdog_s=10)
 SERVING = ServeSpec(
     model_name=MODEL, max_tokens=32, slots=2, queue=8, drain_s=5, threads=1, port=8000
 )
@@ -116,6 +119,7 @@ def stocked() -> Iterator[RoleStore]:
     documents = {name: json.loads(text) for name, text in policies().items()}
     with role_store(tuple(BUCKETS.values()), documents) as store:
         opened(store, "bundle").put(BUNDLE.sha256, BUNDLE.data)
+        opened(store, "data").put(TRAINING.data, TEXTS.data)
         yield store
 
 

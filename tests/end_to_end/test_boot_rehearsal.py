@@ -14,7 +14,6 @@ from runtime.coordination.log import PoolLog
 from tests.doubles.rehearsal import Machine, until
 from tests.doubles.rehearsal_stack import (
     KEY,
-    TEXTS,
     machines,
     opened,
     stocked,
@@ -42,9 +41,7 @@ def test_a_region_trains_a_model_and_serves_it(store: RoleStore) -> None:
 
         gateway = there.boot(text_of(template("gateway")), may="gateway")
         replica = there.boot(text_of(template("replica")), may="replica")
-        trainers = [
-            there.boot(text_of(template("training")), may="training", files=TEXTS) for _ in range(2)
-        ]
+        trainers = [there.boot(text_of(template("training")), may="training") for _ in range(2)]
         misfit = there.boot(text_of(template("training")).replace('"steps":40', '"steps":0'),
                             may="training")  # fmt: skip
         for machine in there.machines:
