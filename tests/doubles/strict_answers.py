@@ -144,6 +144,13 @@ def _read_table() -> dict[str, Listed]:
 LISTED = _read_table()
 
 
+# What a call that chooses by names means by them.
+NAMES = {
+    "elbv2.DescribeLoadBalancers": "LoadBalancerName",
+    "elbv2.DescribeTargetGroups": "TargetGroupName",
+}
+
+
 def _rows(ask: Ask) -> Iterator[dict[str, object]]:
     """Of a call of the table, those that were asked for."""
     for thing in ask.all(*LISTED[ask.call].kinds):
@@ -160,6 +167,8 @@ def _row(ask: Ask, thing: Stored) -> dict[str, object]:
 def _is_meant(ask: Ask, row: Said, key: str) -> bool:
     if key in ("Filter", "Filters"):
         return all(_passes(ask, row, one) for one in ask.parts(key))
+    if key == "Names":
+        return row[NAMES[ask.call]] in ask.texts(key)
     if key in BEGINNINGS:
         return str(row[BEGINNINGS[key]]).startswith(ask.text(key))
     if key in row or key.removesuffix("s") in row:
@@ -194,6 +203,9 @@ def _list(ask: Ask) -> Said:
     if ids and not rows:
         code = f"Invalid{ids[0].removesuffix('Ids')}ID.NotFound"
         raise Refusal(code, f"{ask.texts(ids[0])} not found")
+    if "Names" in ask.parameters and not rows:
+        code = f"{NAMES[ask.call].removesuffix('Name')}NotFound"
+        raise Refusal(code, f"{ask.texts('Names')} not found")
     return {LISTED[ask.call].key: rows}
 
 
@@ -322,6 +334,7 @@ def _identity(_: Ask) -> Said:
 
 ANSWERS: Mapping[str, Answer] = {
     **dict.fromkeys(LISTED, _list),
+    "autoscaling.DescribeScalingActivities": lambda _: {"Activities": []},  # none rents machines
     "acm.DescribeCertificate": partial(
         _one, parameter="CertificateArn", code="ResourceNotFoundException"
     ),
