@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cloudsplaining.scan.policy_document import PolicyDocument  # type: ignore[import-untyped]
+from cloudsplaining.scan.policy_document import PolicyDocument
 
 from infra.cli.planned import decide
 from infra.plan.boot import BODY
