@@ -75,8 +75,5 @@ class _State(BaseModel):
 
 
 def _words(resource: _Resource) -> Iterator[str]:
-    yield resource.id
-    for name in ("arn", "name", "bucket"):
-        value = resource.outputs.get(name)
-        if isinstance(value, str):
-            yield value
+    told = (resource.id, *(resource.outputs.get(name) for name in ("arn", "name", "bucket")))
+    yield from (word for word in told if isinstance(word, str) and word)

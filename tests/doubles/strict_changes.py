@@ -48,6 +48,7 @@ ec2.RevokeSecurityGroupIngress SecurityGroupRuleIds
 ec2.TerminateInstances InstanceIds ec2/instance:Instance InvalidInstanceID.NotFound
 elbv2.DeleteLoadBalancer LoadBalancerArn lb/loadBalancer:LoadBalancer
     LoadBalancerNotFound lb/listener:Listener
+elbv2.DeleteListener ListenerArn lb/listener:Listener ListenerNotFound
 elbv2.DeleteTargetGroup TargetGroupArn lb/targetGroup:TargetGroup TargetGroupNotFound
 iam.DeleteRole RoleName iam/role:Role NoSuchEntity
 logs.DeleteLogGroup logGroupName cloudwatch/logGroup:LogGroup ResourceNotFoundException
@@ -162,6 +163,15 @@ def _delete_endpoints(ask: Ask) -> Said:
     return {"Unsuccessful": missing}
 
 
+def _delete_route(ask: Ask) -> Said:
+    table, to = ask.text("RouteTableId"), ask.text("DestinationCidrBlock")
+    for route in ask.all("ec2/route:Route"):
+        if (route.state["routeTableId"], route.state["destinationCidrBlock"]) == (table, to):
+            drop(ask, route)
+            return {}
+    raise Refusal("InvalidRoute.NotFound", f"no route to {to} in {table}")
+
+
 def _detach_gateway(ask: Ask) -> Said:
     kind, gateway_id = "ec2/internetGateway:InternetGateway", ask.text("InternetGatewayId")
     gateway = ask.the(kind, gateway_id, "InvalidInternetGatewayID.NotFound")
@@ -234,6 +244,7 @@ _OTHERS: Mapping[str, Callable[[Ask], Said]] = {
     "autoscaling.SetDesiredCapacity": _set_capacity,
     "ec2.DeleteSecurityGroup": _delete_security_group,
     "ec2.DeleteVpcEndpoints": _delete_endpoints,
+    "ec2.DeleteRoute": _delete_route,
     "ec2.DetachInternetGateway": _detach_gateway,
     "iam.DeleteInstanceProfile": _delete_profile,
     "iam.DeleteRolePolicy": partial(

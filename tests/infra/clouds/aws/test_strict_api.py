@@ -10,10 +10,13 @@ from pathlib import Path
 import boto3  # type: ignore[import-untyped]
 import pytest
 
+from infra.clouds.aws.orphans import KINDS, PARTS, clear_orphans
 from infra.clouds.aws.session import has_bucket, open_bucket
 from infra.clouds.aws.sweep import clear, sweep
 from infra.clouds.aws.sweeping.api import Api
+from infra.clouds.aws.tags import TAG_RETAIN
 from infra.clouds.leftovers import Item
+from infra.engine.broken_off import Begun, BrokenOff
 from infra.provider.wire import SIGNATURE, Value
 from runtime.coordination.log import PoolLog, store_now
 from runtime.errors import Conflict, Corrupt, Missing, Refused, Unavailable
@@ -21,6 +24,7 @@ from runtime.objects import Store
 from tests.conftest import ROOT
 from tests.doubles.strict_api import asked, served_api
 from tests.doubles.strict_cloud import StrictCloud
+from tests.doubles.strict_schema import LOOKS
 from tests.infra.clouds.aws.conftest import new_session, point_at
 from tests.infra.clouds.aws.deployed import (
     Stack,
@@ -124,6 +128,63 @@ def test_what_others_left_of_a_stack_is_found_too(session: boto3.Session, stack:
 
     assert left(session, stack) == Counter(stack.things)
     assert found(sweep(session, "eu-west-1", OURS).left) == Counter([("budget", stack.name("b"))])
+
+
+LEAVES = (
+    *("autoscaling/group:Group", "cloudwatch/metricAlarm:MetricAlarm", "lb/listener:Listener"),
+    *("ec2/route:Route", "ec2/routeTableAssociation:RouteTableAssociation"),
+    *("ec2/vpcEndpoint:VpcEndpoint", "scheduler/schedule:Schedule"),
+    "vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+    "vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LEAVES)
+def test_what_a_killed_up_made_unseen_is_removed_and_nothing_else(
+    session: boto3.Session, stack: Stack, kind: str
+) -> None:
+    deploy(stack)
+    there = stack.cloud.resources()
+    unseen = stack.cloud.resources(f"aws:{kind}")[-1]
+    begun = Begun(type=unseen.type, inputs=unseen.inputs)
+    handles = (one.handles for one in there if (one.type, one.id) != (unseen.type, unseen.id))
+    known = frozenset(word for words in handles for word in words) - {unseen.id}
+
+    removed = clear_orphans(
+        session, REGION, OURS, BrokenOff(is_any=True, begun=(begun,), known=known)
+    )
+
+    assert len(removed) == 1, removed
+    assert [one.id for one in there if one not in stack.cloud.resources()] == [unseen.id]
+
+
+def test_a_kept_bucket_that_holds_something_is_not_taken_for_unseen(
+    session: boto3.Session, stack: Stack
+) -> None:
+    name = stack.name("models")
+    stack.make("s3/bucket:Bucket", bucket=name, tags={**stack.tags("models"), TAG_RETAIN: "true"})
+    begun = Begun(type="aws:s3/bucket:Bucket", inputs={"bucket": name})
+    found = BrokenOff(is_any=True, begun=(begun,), known=frozenset())
+    open_bucket(f"s3://{name}", REGION).put("a", b"1")
+
+    with pytest.raises(Conflict):
+        clear_orphans(session, REGION, OURS, found)
+    open_bucket(f"s3://{name}", REGION).delete("a")
+
+    assert clear_orphans(session, REGION, OURS, found) == (f"bucket {name}",)
+    assert stack.cloud.resources() == []
+
+
+def test_every_type_that_our_rooms_make_can_be_made_again_or_is_removed_first(
+    stack: Stack,
+) -> None:
+    deploy(stack)
+    again = {token for token, look in LOOKS["aws"].types.items() if look.is_put}
+
+    # A record of Route 53 stays: Pulumi then names it. To subscribe twice is to subscribe once.
+    stay = {"aws:route53/record:Record", "aws:sns/topicSubscription:TopicSubscription"}
+    assert {token for token, _ in stack.made} == again | KINDS.keys() | PARTS.keys() | stay
 
 
 @pytest.mark.slow
