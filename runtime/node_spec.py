@@ -119,7 +119,9 @@ class TrainSpec(Strict):
     weight_decay: float = Field(ge=0)
     clip_norm: float = Field(gt=0)
     seed: int = Field(ge=0)
-    checkpoint_every_steps: int | None = Field(ge=1, description="None: as often as it pays.")
+    checkpoint_every_steps: int | None = Field(
+        default=None, ge=1, description="None: as often as it pays."
+    )
     validate_every_steps: int = Field(ge=1)
     join_s: float = Field(gt=0, description="Wait for missing nodes of the first epoch.")
     pause_s_max: float = Field(gt=0, description="Below min_nodes for this long ends the run.")
