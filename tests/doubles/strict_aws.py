@@ -139,6 +139,7 @@ _PUTS = (
 _RULE = ("securityGroupId", "ipProtocol", "fromPort", "toPort", "cidrIpv4")
 _RULE_TO = (*_RULE, "referencedSecurityGroupId")
 _UNIQUE: Mapping[str, tuple[str, ...]] = {
+    "ec2/defaultSecurityGroup:DefaultSecurityGroup": ("vpcId",),
     "ec2/route:Route": ("routeTableId", "destinationCidrBlock"),
     "ec2/routeTableAssociation:RouteTableAssociation": ("subnetId",),
     "ec2/subnet:Subnet": ("vpcId", "cidrBlock"),
@@ -148,6 +149,9 @@ _UNIQUE: Mapping[str, tuple[str, ...]] = {
 }
 _TYPES |= {f"aws:{kind}": replace(_TYPES[f"aws:{kind}"], is_put=True) for kind in _PUTS}
 _TYPES |= {f"aws:{kind}": replace(_TYPES[f"aws:{kind}"], unique=u) for kind, u in _UNIQUE.items()}
+_VPC = "aws:ec2/vpc:Vpc"
+_DEFAULT_GROUP = frozenset({"aws:ec2/defaultSecurityGroup:DefaultSecurityGroup"})
+_TYPES[_VPC] = replace(_TYPES[_VPC], contents=_DEFAULT_GROUP)
 AWS = Looks(
     types=_TYPES,
     common={**_SELF, "ownerId": "{account}", "arn": _ARN},

@@ -217,9 +217,7 @@ class StrictCloud:
         """Raises CloudError if the id, the name or all of `unique` is taken; `is_put`: replaced."""
         with self._alone() as db:
             if is_put:
-                db.execute(
-                    "DELETE FROM resource WHERE type = ? AND id = ?", (stored.type, stored.id)
-                )
+                self._put_over(db, stored, unique)
             if unique and any(
                 _is_twin(stored, _stored(row), unique)
                 for row in db.execute("SELECT * FROM resource WHERE type = ?", (stored.type,))
@@ -232,6 +230,12 @@ class StrictCloud:
             if taken:
                 raise CloudError(f"AlreadyExists: {stored.type} {stored.name or stored.id}")
             self._insert(db, stored)
+
+    def _put_over(self, db: sqlite3.Connection, stored: Stored, unique: tuple[str, ...]) -> None:
+        rows = db.execute("SELECT * FROM resource WHERE type = ?", (stored.type,)).fetchall()
+        for other in map(_stored, rows):
+            if other.id == stored.id or (unique and _is_twin(stored, other, unique)):
+                db.execute("DELETE FROM resource WHERE type = ? AND id = ?", (other.type, other.id))
 
     def write(self, stored: Stored, revision: int) -> None:
         """Another revision of it; raises CloudError if it is gone."""

@@ -184,7 +184,8 @@ class StrictProvider(provider_pb2_grpc.ResourceProviderServicer):
         with self._changing(_call("delete", request.urn, request.id), context):
             doomed = self._cloud.find(token, request.id)
             if doomed is not None:
-                is_forced = doomed.state.get("forceDestroy") is True
+                has_choice = "forceDestroy" in self._kind(request.urn, context)[0].inputs.hints
+                is_forced = not has_choice or doomed.state.get("forceDestroy") is True
                 self._cloud.delete(doomed, self._look(token).contents, is_forced)
         return empty_pb2.Empty()
 
