@@ -9,10 +9,12 @@ import io
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from runtime.errors import Refused
 from runtime.limits import TEXT_BYTES_MAX
+from runtime.text_files import text_files
 
 PACKAGE = "runtime"
 SUFFIXES = {".py", ".lock"}
@@ -44,7 +46,7 @@ def build_texts(path: Path) -> Bundle:
     """
     root = path if path.is_dir() else path.parent
     try:
-        files = sorted(_visible(path))
+        files = sorted(text_files(path))
         size_bytes = sum(file.stat().st_size for file in files)
         if size_bytes > TEXT_BYTES_MAX:
             raise Refused(
@@ -56,14 +58,10 @@ def build_texts(path: Path) -> Bundle:
         raise Refused(f"training.data: {fault.strerror} at {fault.filename or path}") from fault
 
 
-def _visible(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return [
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-    ]
+@cache
+def texts_once(path: Path) -> Bundle:
+    """The same, read once in a process: what is named by its digest is what is sent."""
+    return build_texts(path)
 
 
 def _packed(root: Path, files: Sequence[Path]) -> Bundle:

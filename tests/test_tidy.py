@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "infra.__main__": {"infra.config", "infra.plan", "infra.clouds", "runtime.errors"},
     "infra.plan": {"runtime.node_spec", "runtime.errors", "runtime.limits"},
     "infra.checkout": set(),
-    "infra.bundle": {"runtime.errors", "runtime.limits"},
+    "infra.bundle": {"runtime.errors", "runtime.limits", "runtime.text_files"},
     "infra.config": {"infra.plan"},
     "infra.policy": {"infra.plan.names"},  # each preview waits for the pack to start
     "infra.clouds.local": {
@@ -64,6 +64,7 @@ ARROWS: dict[str, set[str]] = {
     "runtime.limits": set(),
     "runtime.lines": set(),
     "runtime.packing": set(),
+    "runtime.text_files": {"runtime.errors"},
     "runtime.signals": set(),
     "runtime.node_spec": {"runtime.limits"},
     "runtime.objects": {"runtime.errors", "runtime.limits"},
@@ -94,6 +95,7 @@ ARROWS: dict[str, set[str]] = {
         *("runtime.role", "runtime.model", "runtime.checkpoint", "runtime.registry"),
         *("runtime.coordination", "runtime.clouds", "runtime.objects", "runtime.errors"),
         *("runtime.limits", "runtime.lines", "runtime.node_spec", "runtime.packing"),
+        "runtime.text_files",
     },
     "runtime.serve": {
         *("runtime.role", "runtime.model", "runtime.registry", "runtime.coordination"),

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from infra.bundle import build_texts
+from infra.bundle import texts_once
 from infra.clouds.local.facts import local_facts
 from infra.clouds.outputs import Deployment
 from infra.plan.facts import UNSEEN, Facts
@@ -45,7 +45,7 @@ def look(spec: StackSpec) -> Facts:
     if is_local or facts.data is None or facts.data_fault is not None:
         return facts
     try:
-        sha256 = build_texts(Path(facts.data)).sha256
+        sha256 = texts_once(Path(facts.data)).sha256
     except Refused as fault:
         return replace(facts, data_fault=str(fault).removeprefix("training.data: "))
     return replace(facts, data=f"{STORED_TEXTS}{sha256}", texts=facts.data)

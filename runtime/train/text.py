@@ -16,10 +16,10 @@ from runtime.errors import Corrupt, Refused
 from runtime.limits import TEXT_BYTES_MAX
 from runtime.node_spec import STORED_TEXTS
 from runtime.objects import Store
+from runtime.text_files import text_files
 
 PYTHON_STDLIB = "python-stdlib"
 STDLIB_BYTES_MAX = 16 << 20
-FILES_MAX = 200_000
 NOT_SOURCE = frozenset(
     ("site-packages", "dist-packages", "test", "tests", "idlelib", "idle_test", "__pycache__")
 )
@@ -70,7 +70,7 @@ def read_corpus(data: str) -> Corpus:
         documents = _bounded(_documents(root, _sources(root)), STDLIB_BYTES_MAX)
     else:
         root = Path(data).expanduser()
-        documents = list(_documents(root if root.is_dir() else root.parent, _files(root)))
+        documents = list(_documents(root if root.is_dir() else root.parent, text_files(root)))
         size = sum(len(document.text) for document in documents)
         if size > TEXT_BYTES_MAX:
             raise Refused(
@@ -149,17 +149,6 @@ def _bounded(documents: Iterator[Document], bytes_max: int) -> list[Document]:
 def _sources(root: Path) -> Iterator[Path]:
     for path in root.rglob("*.py"):
         if not NOT_SOURCE.intersection(path.relative_to(root).parts):
-            yield path
-
-
-def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    for count, path in enumerate(root.rglob("*")):
-        if count >= FILES_MAX:
-            raise Refused(f"training.data: found over {FILES_MAX} entries in {root}")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts):
             yield path
 
 

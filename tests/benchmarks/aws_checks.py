@@ -11,6 +11,7 @@ from infra.plan.boot import BODY
 from infra.plan.money import Cost
 from tests.benchmarks.figures import Figure, Goal, figure, run
 from tests.conftest import ROOT
+from tests.doubles.rented_clone import EXAMPLES
 from tests.infra.clouds.aws.test_policies_linted import (
     ACCEPTED,
     GRANTING,
@@ -21,7 +22,6 @@ from tests.infra.clouds.aws.test_policies_linted import (
 from tests.infra.plan.test_boot_linted import shellcheck
 from tests.infra.plan.test_pools import faults, refused
 
-STACKS = ("aws-cpu", "aws-small", "aws-multi-node")
 BOOT = ROOT / "tests" / "golden" / "boot-aws.sh"
 MISTAKES_MIN = 40
 
@@ -29,7 +29,7 @@ MISTAKES_MIN = 40
 def measure(is_quick: bool) -> Sequence[Figure]:
     """All of it takes seconds."""
     del is_quick
-    return [*_mistakes(), *_policy(), *(cost for stack in STACKS for cost in _price(stack))]
+    return [*_mistakes(), *_policy(), *(cost for stack in EXAMPLES for cost in _price(stack))]
 
 
 def _mistakes() -> Iterator[Figure]:

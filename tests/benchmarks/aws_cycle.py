@@ -14,11 +14,10 @@ from infra.clouds.local.processes import environ, pids
 from infra.engine import find_engine
 from infra.plan.machines import price_table
 from tests.benchmarks.figures import Figure, Goal, figure, run
-from tests.doubles.rented_clone import Rented, rented_clone
+from tests.doubles.rented_clone import EXAMPLES, Rented, rented_clone
 from tests.doubles.strict_cloud import ENV
 from tests.end_to_end.conftest import Ran
 
-STACKS = ("aws-cpu", "aws-small", "aws-multi-node")
 PREVIEWS = 5
 LOOK_S = 0.02
 MIB = 1 << 20
@@ -28,7 +27,7 @@ def measure(is_quick: bool) -> Sequence[Figure]:
     """Each stack from nothing to nothing, and the preview of one that is not there yet."""
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name, rented_clone(Path(name), find_engine(print)) as it:
-        for stack in STACKS[:1] if is_quick else STACKS:
+        for stack in EXAMPLES[:1] if is_quick else EXAMPLES:
             it.clone.init(stack)
             figures += _previews(it, stack, 1 if is_quick else PREVIEWS)
             figures += _cycle(it, stack)

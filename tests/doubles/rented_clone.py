@@ -4,7 +4,6 @@ The double's provider lies where Pulumi keeps plugins, so that nothing of the cl
 it; AWS's own API answers from the same file.
 """
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from tests.doubles.strict_api import served_api
 from tests.doubles.strict_cloud import Stored, StrictCloud, write_launchers
 from tests.end_to_end.conftest import Clone, Ran, make_clone
 
+EXAMPLES = ("aws-cpu", "aws-small", "aws-multi-node")
 ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "AKIAOFTESTSALONE",
     "AWS_SECRET_ACCESS_KEY": "a secret of tests alone",
@@ -45,17 +45,13 @@ class Rented:
     clone: Clone
     cloud: StrictCloud
 
-    def pulumi(self, *words: str) -> Ran:
-        """As somebody types it."""
-        return self.clone.run("pulumi", *words, "--non-interactive", "--color", "never")
-
     def preview(self, stack: str, *words: str) -> Ran:
         """What `up` would do."""
-        return self.pulumi("preview", "--stack", stack, *words)
+        return self.clone.pulumi("preview", "--stack", stack, *words)
 
     def up(self, stack: str, *words: str) -> Ran:
         """Deploy."""
-        return self.pulumi("up", "--yes", "--skip-preview", "--stack", stack, *words)
+        return self.clone.pulumi("up", "--yes", "--skip-preview", "--stack", stack, *words)
 
     def heal(self, stack: str) -> Ran:
         """The kit's own `up`, up to where it would train."""
@@ -63,13 +59,11 @@ class Rented:
 
     def destroy(self, stack: str) -> Ran:
         """Take it down."""
-        return self.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack)
+        return self.clone.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack)
 
     def api_key(self, stack: str) -> str:
         """The secret that no text may hold."""
-        ran = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", stack)
-        assert ran.status == 0, ran.said
-        return str(json.loads(ran.out)["api_key"])
+        return str(self.clone.outputs(stack)["api_key"])
 
     def state_text(self) -> str:
         """Everything that Pulumi keeps of all stacks."""
@@ -106,12 +100,10 @@ def rented_clone(folder: Path, engine: Engine) -> Iterator[Rented]:
     with served_api(cloud) as url:
         clone.env.update(cloud.env)
         clone.env.update(ACCOUNT)
+        clone.env.update(clone.by_hand())
         clone.env.update(
             {
                 "AWS_ENDPOINT_URL": url,
-                "PULUMI_BACKEND_URL": f"file://{clone.home / 'pulumi'}",
-                "PULUMI_CONFIG_PASSPHRASE": "",
-                "PULUMI_SKIP_UPDATE_CHECK": "true",
                 "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
                 "NO_PROXY": "127.0.0.1",
             }

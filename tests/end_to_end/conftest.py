@@ -105,7 +105,7 @@ class Clone:
         return subprocess.Popen(
             [str(self.root / ".venv" / "bin" / command[0]), *command[1:]],
             cwd=self.root,
-            env={**self.env, **self._by_hand()} if is_by_hand else self.env,
+            env={**self.env, **self.by_hand()} if is_by_hand else self.env,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
@@ -113,7 +113,7 @@ class Clone:
             start_new_session=True,
         )
 
-    def _by_hand(self) -> dict[str, str]:
+    def by_hand(self) -> dict[str, str]:
         """What the README says to choose before typing `pulumi`."""
         return {
             "PULUMI_BACKEND_URL": f"file://{self.home / 'pulumi'}",

@@ -10,13 +10,12 @@ import pytest
 from infra.engine import Engine, find_engine
 from tests.conftest import ROOT
 from tests.doubles.graph import graph_text
-from tests.doubles.rented_clone import Rented, rented_clone
+from tests.doubles.rented_clone import EXAMPLES, Rented, rented_clone
 from tests.doubles.strict_api import asked
 
 pytestmark = pytest.mark.slow
 
 GROUP, TEMPLATE = "aws:autoscaling/group:Group", "aws:ec2/launchTemplate:LaunchTemplate"
-STACKS = ("aws-cpu", "aws-small", "aws-multi-node")
 # In place, all of it: another machine for gateways rolls them.
 CHANGED: Mapping[str, Mapping[str, object]] = {
     "pools": {"gateway": {"machines": ["m7i.large"]}},
@@ -33,7 +32,7 @@ def rented(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield rented
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", EXAMPLES)
 def test_a_stack_comes_up_stays_as_it_is_changes_in_place_and_goes(
     rented: Rented, stack: str
 ) -> None:
@@ -96,7 +95,7 @@ def assert_secret(key: str, rented: Rented, said: list[str]) -> None:
 
 def write_golden() -> None:
     """Write down what each example stack consists of now."""
-    for stack in STACKS:
+    for stack in EXAMPLES:
         with (
             TemporaryDirectory() as folder,
             rented_clone(Path(folder), find_engine(print)) as rented,

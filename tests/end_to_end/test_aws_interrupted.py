@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from infra.engine import Engine
-from tests.doubles.interruptions import DEEDS, Interruption, Rehearsal, Verb, rehearse
+from tests.doubles.interruptions import Deed, Interruption, Rehearsal, Verb, rehearse
 from tests.doubles.rented_clone import rented_clone
 
 pytestmark = pytest.mark.slow
@@ -28,11 +28,10 @@ def rehearsal(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.mark.parametrize("deed", ["fail", "fail_after"])
 def test_what_is_broken_off_is_healed_by_one_command(
-    rehearsal: Rehearsal, deed: str, seed: int
+    rehearsal: Rehearsal, deed: Deed, seed: int
 ) -> None:
     draw = Random(seed)
     verb = draw.choice(VERBS)
-    [chosen] = [each for each in DEEDS if each == deed]
-    what = Interruption(verb=verb, deed=chosen, nth=draw.randint(1, rehearsal.calls[verb]))
+    what = Interruption(verb=verb, deed=deed, nth=draw.randint(1, rehearsal.calls[verb]))
 
     assert rehearsal.play(what) == ""

@@ -10,7 +10,7 @@ from typing import get_args
 import pulumi_aws as aws
 from pulumi import InvokeOutputOptions, Output, Resource, ResourceOptions
 
-from infra.bundle import build_bundle, build_texts
+from infra.bundle import build_bundle, texts_once
 from infra.checkout import ROOT, home
 from infra.clouds.aws.balancer import make_balancer
 from infra.clouds.aws.identity import make_api_key, make_identities
@@ -54,7 +54,7 @@ def deploy(plan: Plan, project: str, stack: str) -> Deployment:
     place = _place(plan.region, project, stack, own, proof)
     api_key = make_api_key(place)
     bundle = build_bundle(ROOT)
-    texts = None if plan.texts is None else build_texts(Path(plan.texts))
+    texts = None if plan.texts is None else texts_once(Path(plan.texts))
     stores = make_stores(plan.stores, bundle, texts, place)
     network = make_network(plan.zones, plan.balancer, place)
     identities = make_identities(get_args(Role), stores, make_log_group(place), place)

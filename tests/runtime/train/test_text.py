@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime import text_files
 from runtime.errors import Refused
 from runtime.train import text as module
 from runtime.train.text import PYTHON_STDLIB, VALIDATION_OF, Corpus, Document, read_corpus, split
@@ -144,7 +145,7 @@ def test_too_much_text_is_refused_before_it_is_trained_on(
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {f"{number}.txt": "x\n" for number in range(11)})
-    monkeypatch.setattr(module, "FILES_MAX", 10)
+    monkeypatch.setattr(text_files, "FILES_MAX", 10)
 
     with pytest.raises(Refused, match="over 10 entries"):
         read_corpus(str(tmp_path))
